@@ -1,0 +1,2 @@
+"""Audio, scores and lyrics to token shards, and shards to trainers."""
+

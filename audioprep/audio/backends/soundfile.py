@@ -1,0 +1,125 @@
+"""soundfile: libsndfile, the fastest for PCM in wav, aiff, w64 and rf64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audioprep.audio.backends.base import BLOCK_FRAMES, AudioInfo, DecodeError, check_shape, to_float
+from audioprep.audio.chunks import declared_bytes
+from audioprep.audio.source import Source
+from audioprep.errors import Reason
+
+NAME = "soundfile"
+
+# libsndfile's name of a sample type: FFmpeg's name of it, the type to read it as, its bytes a sample.
+_SUBTYPES: dict[str, tuple[str, str, int]] = {
+    "PCM_U8": ("pcm_u8", "int16", 1),
+    "PCM_S8": ("pcm_s8", "int16", 1),
+    "PCM_16": ("pcm_s16", "int16", 2),
+    "PCM_24": ("pcm_s24", "int32", 3),
+    "PCM_32": ("pcm_s32", "int32", 4),
+    "FLOAT": ("pcm_f32", "float32", 4),
+    "DOUBLE": ("pcm_f64", "float64", 8),
+    "ULAW": ("pcm_mulaw", "int16", 1),
+    "ALAW": ("pcm_alaw", "int16", 1),
+    "VORBIS": ("vorbis", "float32", 0),
+    "OPUS": ("opus", "float32", 0),
+    "MPEG_LAYER_III": ("mp3", "float32", 0),
+}
+_READ_FRAMES = 16384  # a step that stays in the cache; it divides BLOCK_FRAMES
+
+
+@cache
+def _sequential() -> Any:
+    """A SoundFile class which never seeks: the library's own seeks after every read, far slower for flac and mp3."""
+    import soundfile
+
+    class SequentialFile(soundfile.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return SequentialFile
+
+
+def version() -> str:
+    import soundfile
+
+    return f"{soundfile.__version__} (libsndfile {soundfile.__libsndfile_version__})"
+
+
+def open(source: Source) -> SoundfileDecoder:
+    return SoundfileDecoder(source)
+
+
+class SoundfileDecoder:
+    """A mono or stereo file; libsndfile's binding tells no channel order, so more channels go elsewhere."""
+
+    def __init__(self, source: Source) -> None:
+        import soundfile
+
+        self._library_error = soundfile.LibsndfileError
+        try:
+            self._file = _sequential()(source.path)
+        except soundfile.LibsndfileError as error:
+            raise DecodeError(
+                Reason.CORRUPT, f"its header cannot be read ({error.error_string}); fetch it again or remove it"
+            ) from error
+        try:
+            self.info = self._describe(source)
+        except BaseException:
+            self.close()
+            raise
+        self.positions = None
+        self.is_bounded = not self._dtype.startswith("float")
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        channels = self.info.channels
+        buffer = np.empty((_READ_FRAMES, channels), self._dtype)
+        filled = _READ_FRAMES
+        while filled == _READ_FRAMES:
+            block = np.empty((channels, BLOCK_FRAMES), np.float32)
+            end = 0
+            while end < BLOCK_FRAMES and filled == _READ_FRAMES:
+                filled = self._read(buffer)
+                to_float(buffer[:filled].T, block[:, end : end + filled])
+                end += filled
+            if end == BLOCK_FRAMES:
+                yield block
+            elif end:
+                yield np.ascontiguousarray(block[:, :end])
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, buffer: NDArray[np.generic]) -> int:
+        try:
+            return self._file.buffer_read_into(buffer, self._dtype)
+        except self._library_error as error:
+            raise DecodeError(
+                Reason.CORRUPT, f"it cannot be decoded to its end ({error.error_string}); fetch it again or remove it"
+            ) from error
+
+    def _describe(self, source: Source) -> AudioInfo:
+        file = self._file
+        check_shape(file.samplerate, file.channels)
+        if file.format == "FLAC":
+            codec, self._dtype, size = "flac", "int16" if file.subtype in ("PCM_16", "PCM_S8") else "int32", 0
+        elif file.subtype in _SUBTYPES:
+            codec, self._dtype, size = _SUBTYPES[file.subtype]
+        else:
+            raise DecodeError(Reason.UNSUPPORTED, f"libsndfile's {file.subtype} is left to FFmpeg; convert it")
+        if file.channels > 2:
+            raise DecodeError(Reason.UNSUPPORTED, f"the order of its {file.channels} channels is unknown; convert it")
+        frames: int | None = file.frames
+        if size:
+            declared = declared_bytes(source)
+            frames = None if declared is None else declared // (size * file.channels)
+        elif not source.declares_frames:
+            frames = None
+        layout = "stereo" if file.channels == 2 else "mono"
+        return AudioInfo(file.samplerate, file.channels, frames, codec, source.format or "unknown", layout)

@@ -1,0 +1,1 @@
+"""What there is: finds inputs and reads the text beside them. Knows nothing of samples or models."""

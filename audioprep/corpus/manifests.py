@@ -1,0 +1,168 @@
+"""Reads manifests: tables with one input a row, and data sets that hold the audio themselves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audioprep.corpus.entry import Entry, path_to_uri, text_fields
+from audioprep.errors import UsageError
+
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+# The first of these that a manifest has is the column with the inputs.
+PATH_COLUMNS = (
+    "uri", "path", "audio_path", "audio_file", "audio_filepath", "audio", "wav", "file", "file_name", "filename",
+    "location",
+)  # fmt: skip
+
+
+def read_manifest(path: str) -> Iterator[Entry]:
+    """Gives the entries of a CSV, TSV, JSONL or Parquet manifest.
+
+    Relative paths are relative to the manifest's folder. The columns `tags lyrics prompt license source split`
+    (and usual other names for them) become columns; all others go into `metadata`. A row that names no input
+    becomes an entry with a `problem`, so that it ends in `failures.parquet`.
+
+    Raises:
+        UsageError: no column with paths, or the table cannot be read at all.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    return _read_lines(path) if suffix in (".jsonl", ".ndjson") else _read_csv(path)
+
+
+def is_saved_dataset(path: str) -> bool:
+    """Whether a folder was written by `datasets`' `save_to_disk` (of one split or of several)."""
+    return os.path.isfile(os.path.join(path, "state.json")) or os.path.isfile(
+        os.path.join(path, "dataset_dict.json")
+    )
+
+
+def read_saved_dataset(path: str) -> Iterator[Entry]:
+    """Gives the rows of a folder that `datasets`' `save_to_disk` wrote; its audio may lie inside it.
+
+    Raises:
+        UsageError: the folder's own description cannot be read, or it has no column with audio.
+    """
+    splits = os.path.join(path, "dataset_dict.json")
+    if os.path.isfile(splits):
+        for split in _load_json(splits)["splits"]:
+            yield from read_saved_dataset(os.path.join(path, split))
+        return
+    state = _load_json(os.path.join(path, "state.json"))
+    for part in state["_data_files"]:
+        arrow_file = os.path.join(path, part["filename"])
+        with pa.memory_map(arrow_file) as source, pa.ipc.open_stream(source) as reader:
+            rows = (row for batch in reader for row in _rows(batch))
+            yield from _table_entries(arrow_file, reader.schema, rows, split=state.get("_split") or "")
+
+
+def _read_parquet(path: str) -> Iterator[Entry]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"{path}: not a readable Parquet manifest: {error}") from error
+    with file:
+        rows = (row for batch in file.iter_batches(1024) for row in _rows(batch))
+        yield from _table_entries(path, file.schema_arrow, rows, split="")
+
+
+def _rows(batch: pa.RecordBatch) -> Iterable[dict[str, Any]]:
+    """A batch's rows without the bytes of embedded audio, which only the part that decodes them needs."""
+    names, columns = [], []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if _is_embedded_audio(field.type):
+            column = column.field("path") if field.type.get_field_index("path") >= 0 else pa.nulls(len(batch))
+        names.append(field.name)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names).to_pylist()
+
+
+def _table_entries(
+    path: str, schema: pa.Schema, rows: Iterable[dict[str, Any]], split: str
+) -> Iterator[Entry]:
+    column = _path_column(path, schema.names)
+    embedded = _is_embedded_audio(schema.field(column).type)
+    for index, row in enumerate(rows):
+        where = row.pop(column)
+        if embedded:
+            fields = text_fields({"split": split} | row)
+            yield Entry(f"{path_to_uri(path)}#row={index}", **fields)
+        else:
+            yield _entry(path, f"row={index}", where, {"split": split} | row)
+
+
+def _is_embedded_audio(type_: pa.DataType) -> bool:
+    return pa.types.is_struct(type_) and type_.get_field_index("bytes") >= 0
+
+
+def _read_lines(path: str) -> Iterator[Entry]:
+    column = None
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("not a JSON object")
+            except ValueError as error:
+                yield _problem(path, f"line={number}", f"line {number} of the manifest cannot be read: {error}")
+                continue
+            column = column or _path_column(path, list(record))
+            yield _entry(path, f"line={number}", record.pop(column, None), record)
+
+
+def _read_csv(path: str) -> Iterator[Entry]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            delimiter = max(",\t|;", key=header.count)
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=delimiter, restkey="", restval="")
+            column = _path_column(path, list(reader.fieldnames or []))
+            for record in reader:
+                record.pop("", None)
+                yield _entry(path, f"line={reader.line_num}", record.pop(column, None), dict(record))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: not a readable CSV manifest: {error}. Save it as UTF-8.") from error
+
+
+def _path_column(path: str, names: list[str]) -> str:
+    lower = {name.lower().strip(): name for name in names}
+    for wanted in PATH_COLUMNS:
+        if wanted in lower:
+            return lower[wanted]
+    found = ", ".join(names) or "none"
+    raise UsageError(
+        f"{path}: no column names the audio files. Found: {found}. Call one of them `path` "
+        f"(also taken: {', '.join(PATH_COLUMNS)})."
+    )
+
+
+def _entry(manifest: str, place: str, where: object, record: dict[str, object]) -> Entry:
+    if not isinstance(where, str) or not where.strip():
+        return _problem(manifest, place, "the manifest names no file in this row")
+    path = os.path.normpath(os.path.join(os.path.dirname(manifest), os.path.expanduser(where.strip())))
+    return Entry(path_to_uri(path), **text_fields(record))
+
+
+def _problem(manifest: str, place: str, detail: str) -> Entry:
+    return Entry(f"{path_to_uri(manifest)}#{place}", problem=detail)
+
+
+def _load_json(path: str) -> dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error

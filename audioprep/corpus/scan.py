@@ -1,0 +1,149 @@
+"""Finds the inputs behind a list of sources: files, folders, manifests, saved data sets.
+
+Scanning looks at names and sizes only; what a file holds is read later, once, by the part that encodes it.
+Memory is bounded: entries are sorted in runs on disk and merged (a million files need some tens of MB).
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+
+import pyarrow as pa
+
+from audioprep.audio.formats import AUDIO_SUFFIXES
+from audioprep.corpus.entry import ENTRY_SCHEMA, Entry, path_to_uri
+from audioprep.corpus.manifests import MANIFEST_SUFFIXES, is_saved_dataset, read_manifest, read_saved_dataset
+from audioprep.errors import UsageError
+
+RUN_LENGTH = 20_000  # entries sorted in memory at once
+MERGE_BATCH = 256  # entries of each run in memory while merging
+
+
+def scan(sources: Iterable[str], on_found: Callable[[int], None] | None = None) -> Iterator[Entry]:
+    """Gives every input behind `sources`, sorted by uri, each once.
+
+    Args:
+        sources: files, folders (searched recursively, links followed, loops cut), CSV / TSV / JSONL /
+            Parquet manifests, folders written by `datasets`' `save_to_disk`.
+        on_found: called with the number of inputs found so far, now and then.
+
+    Raises:
+        UsageError: a source does not exist, or a manifest has no column with paths.
+    """
+    with tempfile.TemporaryDirectory(prefix="audioprep-scan-") as folder:
+        runs = _write_sorted_runs(_all_entries(sources), Path(folder), on_found)
+        merged = heapq.merge(*(_read_run(run) for run in runs))
+        for _, same_uri in groupby(merged, key=attrgetter("uri")):
+            distinct = (entry for entry, _ in groupby(same_uri))
+            for ordinal, entry in enumerate(distinct):
+                yield replace(entry, ordinal=ordinal)
+
+
+def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:
+    for source in sources:
+        path = os.path.abspath(os.path.expanduser(source))
+        if not os.path.lexists(path):
+            raise UsageError(f"{source}: no such file or folder")
+        if is_saved_dataset(path):
+            yield from read_saved_dataset(path)
+        elif os.path.isdir(path):
+            yield from _walk(path, ancestors=frozenset())
+        elif path.lower().endswith(MANIFEST_SUFFIXES):
+            yield from read_manifest(path)
+        else:
+            yield Entry(path_to_uri(path), size=_size(path))
+
+
+def _walk(folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    """Walks a folder; a link that leads back to one of its own ancestors is not followed."""
+    status = os.stat(folder)
+    identity = (status.st_dev, status.st_ino)
+    if identity in ancestors:
+        return
+    try:
+        listing = os.scandir(folder)
+    except OSError as error:
+        yield Entry(path_to_uri(folder), problem=f"the folder cannot be listed: {error.strerror}")
+        return
+    subfolders = []
+    with listing:
+        for found in listing:
+            is_folder = _is_folder(found)
+            if os.path.splitext(found.name)[1].lower() in AUDIO_SUFFIXES:
+                yield Entry(path_to_uri(found.path), size=0 if is_folder else _size(found.path))
+            if is_folder:
+                subfolders.append(found.path)
+    for subfolder in subfolders:
+        yield from _walk(subfolder, ancestors | {identity})
+
+
+def _is_folder(found: os.DirEntry[str]) -> bool:
+    try:
+        return found.is_dir()
+    except OSError:  # a link that points at itself: it stays an entry, and fails by name when it is read
+        return False
+
+
+def _size(path: str) -> int:
+    try:
+        status = os.stat(path)
+    except OSError:  # gone or locked: the part that reads it says so, in a failure row
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def _write_sorted_runs(
+    entries: Iterable[Entry], folder: Path, on_found: Callable[[int], None] | None
+) -> list[Path]:
+    runs: list[Path] = []
+    run: list[Entry] = []
+    found = 0
+
+    def flush() -> None:
+        path = folder / f"{len(runs)}.arrow"
+        run.sort()
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, ENTRY_SCHEMA) as writer:
+            for start in range(0, len(run), MERGE_BATCH):
+                writer.write_batch(to_batch(run[start : start + MERGE_BATCH]))
+        runs.append(path)
+        run.clear()
+
+    for entry in entries:
+        run.append(entry)
+        found += 1
+        if on_found and found % 1000 == 0:
+            on_found(found)
+        if len(run) == RUN_LENGTH:
+            flush()
+    flush()
+    if on_found:
+        on_found(found)
+    return runs
+
+
+def _read_run(path: Path) -> Iterator[Entry]:
+    with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        for batch in reader:
+            yield from from_batch(batch)
+
+
+def to_batch(entries: list[Entry]) -> pa.RecordBatch:
+    """Entries as an Arrow record batch of `ENTRY_SCHEMA`."""
+    return pa.RecordBatch.from_arrays(
+        [pa.array([getattr(e, field.name) for e in entries], field.type) for field in ENTRY_SCHEMA],
+        schema=ENTRY_SCHEMA,
+    )
+
+
+def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Entry]:
+    """The inverse of `to_batch`."""
+    columns = [batch.column(field.name).to_pylist() for field in ENTRY_SCHEMA]
+    return (Entry(*row) for row in zip(*columns, strict=True))

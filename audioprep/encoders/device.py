@@ -1,0 +1,23 @@
+"""Which device an encoder or trainer runs on, decided without importing torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def resolve_device(device: str) -> str:
+    """Turns the setting `auto` into `cuda` or `cpu`; any other value is passed on.
+
+    The driver's device files answer instead of torch: importing torch takes seconds, and asking it starts
+    CUDA, after which a process can no longer be forked.
+    """
+    if device != "auto":
+        return device
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    return "cuda" if not hidden and any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
+def device_class(device: str) -> str:
+    """`cuda` for `cuda:1`: what decides about rounding is the kind of device, not its number."""
+    return resolve_device(device).partition(":")[0]

@@ -1,0 +1,94 @@
+"""Files that are there whole or not at all.
+
+A commit is: unique temporary name, write, fsync, rename, fsync of the folder. Temporary files lie in one folder
+of their own, so that no reader's glob ever meets one and a crashed run's leftovers are easy to sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from audioprep.errors import SystemFault
+
+# What says that the disk or the machine is at fault, and not the data.
+_SYSTEM_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path, scratch: Path) -> Iterator[Path]:
+    """Gives a temporary path in `scratch`; on success it becomes `target`, on failure it is removed.
+
+    Raises:
+        SystemFault: the disk is full or broken; what was committed before stays.
+    """
+    scratch.mkdir(parents=True, exist_ok=True)
+    temporary = scratch / f"{uuid.uuid4().hex}-{target.name}"
+    try:
+        yield temporary
+        _sync(temporary)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    except OSError as error:
+        if error.errno in _SYSTEM_ERRNOS:
+            raise SystemFault(
+                f"{target}: cannot be written: {error.strerror}. Make room (or choose another --out) and run the "
+                "same command again: it goes on from here."
+            ) from error
+        raise
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_text(target: Path, text: str, scratch: Path) -> None:
+    """Commits a small text file."""
+    with atomic_path(target, scratch) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: object, scratch: Path) -> None:
+    """Commits a small JSON file with sorted keys, so that equal values give equal bytes."""
+    write_text(target, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", scratch)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`; None where the file is missing or torn (by an earlier crash of the disk)."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: object) -> str:
+    """sha256 of a JSON-able value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def sweep(scratch: Path) -> None:
+    """Removes what a crashed run left in `scratch`. Call it only under the output's lock."""
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

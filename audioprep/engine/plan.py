@@ -1,0 +1,109 @@
+"""The plan: a corpus cut into parts, on disk, and only ever added to.
+
+One Parquet file a generation (a scan that found something new), one row group a part. Old parts stay what they
+were when files are added, so what was computed for them stays valid.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from audioprep.corpus.entry import ENTRY_SCHEMA, Entry
+from audioprep.corpus.scan import from_batch, to_batch
+from audioprep.engine.commit import atomic_path
+
+MIN_PART_SIZE, MAX_PART_SIZE = 4, 512
+MAX_PART_BYTES = 2**30  # a part is what a crash loses: of long files it holds fewer
+PARTS_OF_A_SMALL_CORPUS = 32  # so that a few hundred files still occupy several workers
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A fixed slice of the corpus: the unit of work, of retry, of commit and of distribution."""
+
+    number: int
+    file: str
+    row_group: int
+    rows: int
+
+    def entries(self) -> list[Entry]:
+        """Reads the part's entries, in order."""
+        with pq.ParquetFile(self.file) as file:
+            return list(from_batch(file.read_row_group(self.row_group)))
+
+
+class Plan:
+    """All parts of an output folder, in the order in which they were planned."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._generations = sorted(folder.glob("*.parquet"))
+        self.parts: list[Part] = []
+        for path in self._generations:
+            metadata = pq.read_metadata(path)
+            for group in range(metadata.num_row_groups):
+                rows = metadata.row_group(group).num_rows
+                self.parts.append(Part(len(self.parts), str(path), group, rows))
+
+    @property
+    def num_entries(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def new_entries(self, scanned: Iterable[Entry]) -> Iterator[Entry]:
+        """Those of `scanned` (sorted) that no part holds yet. Streams: memory does not grow with the plan."""
+        known = heapq.merge(*(_keys(path) for path in self._generations))
+        current = next(known, None)
+        for entry in scanned:
+            key = (entry.uri, entry.ordinal)
+            while current is not None and current < key:
+                current = next(known, None)
+            if current != key:
+                yield entry
+
+    def extend(self, new: Iterable[Entry], scratch: Path, part_size: int | None = None) -> Plan:
+        """Writes new entries as one more generation and gives the longer plan.
+
+        Args:
+            new: sorted entries that no part holds; where there are none, the plan stays as it is.
+            scratch: folder for the unfinished file.
+            part_size: entries a part; by default 512, fewer where the corpus is small.
+        """
+        # The size depends on the corpus alone, never on the number of workers. What is held here is bounded.
+        head = list(islice(new, MAX_PART_SIZE * PARTS_OF_A_SMALL_CORPUS))
+        if not head:
+            return self
+        size = part_size or max(MIN_PART_SIZE, min(MAX_PART_SIZE, -(-len(head) // PARTS_OF_A_SMALL_CORPUS)))
+        target = self._folder / f"{len(self._generations):05d}.parquet"
+        with (
+            atomic_path(target, scratch) as temporary,
+            pq.ParquetWriter(temporary, ENTRY_SCHEMA, compression="zstd") as writer,
+        ):
+            for part in cut(chain(head, new), size):
+                writer.write_batch(to_batch(part))
+        return Plan(self._folder)
+
+
+def cut(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
+    """Cuts entries into parts of at most `size` entries and, but for a single larger file, of 1 GiB."""
+    part: list[Entry] = []
+    part_bytes = 0
+    for entry in entries:
+        if part and (len(part) == size or part_bytes + entry.size > MAX_PART_BYTES):
+            yield part
+            part, part_bytes = [], 0
+        part.append(entry)
+        part_bytes += entry.size
+    if part:
+        yield part
+
+
+def _keys(path: Path) -> Iterator[tuple[str, int]]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(1024, columns=["uri", "ordinal"]):
+            yield from zip(batch["uri"].to_pylist(), batch["ordinal"].to_pylist(), strict=True)

@@ -1,0 +1,1 @@
+"""The files on disk: write, index, verify, read. Knows nothing of models."""

@@ -1,0 +1,356 @@
+"""Reads a split of a shard set block by block: row groups of Parquet files, runs of items of tars.
+
+A block is a dict from column to a sequence with one entry a row: an array column's entries are numpy views
+`[frames, width]` into the decoded row group or the mapped tar, the others are plain values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import mmap
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from audioprep.errors import UsageError
+from audioprep.shards.columns import is_array
+from audioprep.shards.flatpages import read_flat
+
+Block = dict[str, Sequence[Any]]
+
+# The column with the frames of each row, and the array column that it counts.
+NUM_FRAMES, COUNTED = "num_frames", "audio_tokens"
+TAR_BLOCK = 512  # items; what is read in one go from a tar is this module's choice
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One data file: an entry of `dataset.json`."""
+
+    path: Path
+    rows: int
+    sha256: str
+
+
+class Ragged(Sequence[NDArray[np.generic]]):
+    """Arrays `[frames, width]` one after the other in `values` `[all frames, width]`, cut at `offsets`."""
+
+    def __init__(self, values: NDArray[np.generic], offsets: NDArray[np.integer]) -> None:
+        self.values = values
+        self.offsets: list[int] = offsets.tolist()
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.generic]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+
+class ShardReader(ABC):
+    """One split of a shard set.
+
+    Attributes:
+        shards: its data files.
+        array_columns: columns with arrays `[frames, width]`.
+        block_rows: int64 `[N]`, rows of each block.
+    """
+
+    def __init__(self, shards: list[Shard], columns: list[str]) -> None:
+        for shard in shards:
+            if not shard.path.is_file():
+                raise UsageError(
+                    f"{shard.path}: the shard is listed in dataset.json but is not there; copy it again, or run "
+                    "the command that wrote the set again: it goes on from what is left"
+                )
+        self.shards = shards
+        self.columns = columns
+        self.array_columns: list[str] = []
+        self.block_rows = np.zeros(0, np.int64)
+
+    @cached_property
+    def block_ends(self) -> NDArray[np.int64]:
+        """The row of the split before which each block ends: int64 `[N]`."""
+        return np.cumsum(self.block_rows)
+
+    @abstractmethod
+    def read(self, block: int, columns: Sequence[str]) -> Block:
+        """Reads these columns of one block; called from several threads at a time."""
+
+    @abstractmethod
+    def frames(self, block: int) -> NDArray[np.integer]:
+        """Frames of the first array column of each row of a block."""
+
+
+class ParquetReader(ShardReader):
+    """Parquet files; a block is a row group."""
+
+    def __init__(self, shards: list[Shard], columns: list[str]) -> None:
+        super().__init__(shards, columns)
+        self._groups: list[tuple[Path, int]] = []
+        rows: list[int] = []
+        for shard in shards:
+            metadata = _footer(shard.path)
+            sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            _check_rows(shard, sum(sizes))
+            self._groups += [(shard.path, group) for group, size in enumerate(sizes) if size]
+            rows += [size for size in sizes if size]
+        self.block_rows = np.array(rows, np.int64)
+        if shards:
+            schema = _footer(shards[0].path).schema.to_arrow_schema()
+            self.array_columns = [field.name for field in schema if is_array(field.type)]
+
+    def read(self, block: int, columns: Sequence[str]) -> Block:
+        path, group = self._groups[block]
+        out: Block = {}
+        with _naming(path):
+            if COUNTED in columns:
+                frames = self.frames(block)
+                values = read_flat(path, _footer(path), group, COUNTED, int(frames.sum()))
+                if values is not None:
+                    out[COUNTED] = Ragged(values, np.concatenate([[0], np.cumsum(frames)]))
+            rest = [column for column in columns if column not in out]
+            table = _read_group(path, group, rest) if rest else None
+        for column in rest:
+            assert table is not None
+            values = table[column].combine_chunks()
+            out[column] = _ragged(values) if column in self.array_columns else values.to_pylist()
+        return out
+
+    def frames(self, block: int) -> NDArray[np.integer]:
+        return _frames(*self._groups[block])
+
+
+class TarReader(ShardReader):
+    """Tars with an index; a block is a run of items. Pages that no batch needs are never read from the disk."""
+
+    def __init__(self, shards: list[Shard], columns: list[str]) -> None:
+        super().__init__(shards, columns)
+        self._runs: list[tuple[Path, int, int]] = []
+        for shard in shards:
+            if not _index_path(shard.path).is_file():
+                raise UsageError(
+                    f"{_index_path(shard.path)}: the index of {shard.path.name} is not there; copy it again, or run "
+                    "the command that wrote the set again"
+                )
+            with _naming(_index_path(shard.path)):
+                _check_rows(shard, pq.read_metadata(_index_path(shard.path)).num_rows)
+            starts = range(0, shard.rows, TAR_BLOCK)
+            self._runs += [(shard.path, start, min(start + TAR_BLOCK, shard.rows)) for start in starts]
+        self.block_rows = np.array([stop - start for _, start, stop in self._runs], np.int64)
+        if shards:
+            self.array_columns = list(_open_tar(shards[0].path).arrays)
+
+    def read(self, block: int, columns: Sequence[str]) -> Block:
+        path, start, stop = self._runs[block]
+        tar = _open_tar(path)
+        out: Block = {name: tar.arrays[name][start:stop] for name in columns if name in tar.arrays}
+        plain = [column for column in columns if column not in out]
+        if plain == ["id"]:
+            out["id"] = tar.ids(start, stop)
+        elif plain:
+            with _naming(path):
+                items = [tar.item(row) for row in range(start, stop)]
+                out |= {column: [item[column] for item in items] for column in plain}
+        return out
+
+    def frames(self, block: int) -> NDArray[np.integer]:
+        path, start, stop = self._runs[block]
+        return _open_tar(path).arrays[self.array_columns[0]].frames[start:stop]
+
+
+class _TarArrays(Sequence[NDArray[np.generic]]):
+    """One array column of a tar, as views into the mapped file."""
+
+    def __init__(
+        self,
+        data: mmap.mmap,
+        dtype: np.dtype,
+        width: int,
+        offsets: NDArray[np.int64],
+        frames: NDArray[np.int32],
+    ) -> None:
+        self._data, self._dtype, self._width = data, dtype, width
+        self._offsets, self.frames = offsets, frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return _TarArrays(self._data, self._dtype, self._width, self._offsets[row], self.frames[row])
+        count = int(self.frames[row]) * self._width
+        values = np.frombuffer(self._data, self._dtype, count, int(self._offsets[row]))
+        return values.reshape(-1, self._width)
+
+
+class _Tar:
+    """One mapped tar and its index."""
+
+    def __init__(self, path: Path) -> None:
+        index = pq.read_table(_index_path(path))
+        with path.open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._keys = index["key"]
+        self._json_offsets = index["json_offset"].to_numpy()
+        self._json_sizes = index["json_size"].to_numpy()
+        names = [name.removesuffix(".offset") for name in index.column_names if name.endswith(".offset")]
+        self.arrays = {name: self._arrays(path, index, name) for name in names}
+
+    def _arrays(self, path: Path, index: pa.Table, name: str) -> _TarArrays:
+        offsets, frames = index[f"{name}.offset"].to_numpy(), index[f"{name}.frames"].to_numpy()
+        if not len(offsets):
+            return _TarArrays(self._data, np.dtype(np.uint16), 1, offsets, frames)
+        dtype, shape = _npy_header(self._data, int(offsets[0]))
+        width = shape[1]
+        ends = offsets + frames.astype(np.int64) * width * dtype.itemsize
+        if shape[0] != frames[0] or ends.max() > len(self._data):
+            raise ValueError(f"its index does not belong to it (column {name})")
+        return _TarArrays(self._data, dtype, width, offsets, frames)
+
+    def ids(self, start: int, stop: int) -> list[str]:
+        """The ids of items; a key that may be an id repeated in this tar (`ID_2`) is looked up in its JSON."""
+        keys: list[str] = self._keys.slice(start, stop - start).to_pylist()
+        return [self.item(start + i)["id"] if re.search(r"_\d+$", key) else key for i, key in enumerate(keys)]
+
+    def item(self, row: int) -> dict[str, Any]:
+        """Scalars and text of one item."""
+        begin = int(self._json_offsets[row])
+        return json.loads(self._data[begin : begin + int(self._json_sizes[row])])
+
+
+def open_split(root: Path, split: str) -> ShardReader:
+    """Opens one split of the shard set in folder `root`.
+
+    Raises:
+        UsageError: there is no shard set, no such split, a file is missing, or one is not what dataset.json says.
+    """
+    description = _description(root)
+    entries = description["shards"]
+    splits = sorted({entry["split"] for entry in entries})
+    if split not in splits:
+        raise UsageError(
+            f"{root}: no split {split!r}{nearest(split, splits)}; it has: {', '.join(splits) or 'none'}"
+        )
+    shards = [
+        Shard(root / entry["path"], entry["rows"], entry["sha256"])
+        for entry in entries
+        if entry["split"] == split
+    ]
+    reader = {"parquet": ParquetReader, "webdataset": TarReader}.get(description["storage"])
+    if reader is None:
+        raise UsageError(
+            f"{root / 'dataset.json'}: storage {description['storage']!r} is not parquet or webdataset"
+        )
+    return reader(shards, list(description["columns"]))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The hint for a misspelt name: ` (did you mean …?)`, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _description(root: Path) -> dict[str, Any]:
+    path = root / "dataset.json"
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(
+            f"{root}: no dataset.json, so no shard set; run `audioprep tokenize … --out {root}`"
+        ) from None
+    except ValueError as error:
+        raise UsageError(
+            f"{path}: not valid JSON ({error}); run the command that wrote the set again"
+        ) from None
+    if description.get("format") != "audioprep" or description.get("schema_version") != 1:
+        raise UsageError(
+            f"{path}: not a shard set of schema version 1; read it with the version of audioprep that wrote it"
+        )
+    return description
+
+
+class _naming:  # noqa: N801 (used like a function)
+    """Turns what a damaged file makes its reader raise into an error that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError | pa.ArrowException | ValueError | KeyError | EOFError | IndexError):
+            raise UsageError(
+                f"{self._path}: cannot be read ({error}); see `audioprep verify`, then copy the shard again or run "
+                "the command that wrote the set again"
+            ) from error
+
+
+def _check_rows(shard: Shard, rows: int) -> None:
+    if rows != shard.rows:
+        raise UsageError(
+            f"{shard.path}: has {rows} rows, dataset.json says {shard.rows}; see `audioprep verify`, then copy the "
+            "shard again or run the command that wrote the set again"
+        )
+
+
+@lru_cache(maxsize=256)
+def _footer(path: Path) -> pq.FileMetaData:
+    with _naming(path):
+        return pq.read_metadata(path)
+
+
+def _read_group(path: Path, group: int, columns: list[str]) -> pa.Table:
+    with pq.ParquetFile(path, metadata=_footer(path), memory_map=True) as file:
+        # Arrow's own threads would take the cores from the other blocks that are being decoded.
+        return file.read_row_group(group, columns=columns, use_threads=False)
+
+
+@lru_cache(maxsize=4096)
+def _frames(path: Path, group: int) -> NDArray[np.integer]:
+    with _naming(path):
+        return _read_group(path, group, [NUM_FRAMES])[NUM_FRAMES].to_numpy()
+
+
+def _ragged(column: pa.ListArray) -> Ragged:
+    width = column.type.value_type.list_size
+    offsets = column.offsets.to_numpy()
+    values = column.flatten().flatten().to_numpy(zero_copy_only=False)
+    return Ragged(values.reshape(-1, width), offsets - offsets[0])
+
+
+def _index_path(path: Path) -> Path:
+    return path.parent.parent / "index" / f"{path.stem}.parquet"
+
+
+@lru_cache(maxsize=64)
+def _open_tar(path: Path) -> _Tar:
+    with _naming(path):
+        return _Tar(path)
+
+
+def _npy_header(data: mmap.mmap, offset: int) -> tuple[np.dtype, tuple[int, int]]:
+    """Type and shape of the array whose values begin at `offset`: the header lies right before them."""
+    begin = data.rfind(np.lib.format.MAGIC_PREFIX, max(0, offset - 4096), offset)
+    if begin < 0:
+        raise ValueError("its index does not belong to it (no array where the index says one is)")
+    data.seek(begin)
+    version = np.lib.format.read_magic(data)  # pyright: ignore[reportArgumentType]
+    read: Callable[..., Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran, dtype = read(data)
+    if fortran or len(shape) != 2 or data.tell() != offset:
+        raise ValueError("an array in it is not two-dimensional in C order")
+    return dtype, shape
