@@ -1,2 +1,1 @@
 """Audio, scores and lyrics to token shards, and shards to trainers."""
-

@@ -154,9 +154,7 @@ def load_checkpoint(path: Path, fixed: dict[str, Any]) -> dict[str, Any] | None:
     old = state["fixed"]
     changed = [f"{name} was {old.get(name)}, is {now}" for name, now in fixed.items() if old.get(name) != now]
     if changed:
-        raise UsageError(
-            f"{path}: made with other settings: {', '.join(changed)}. Keep them, or change --out."
-        )
+        raise UsageError(f"{path}: made with other settings: {', '.join(changed)}. Keep them, or change --out.")
     return state
 
 
@@ -277,7 +275,7 @@ def _train(settings: Settings, device: torch.device, rank: int, world: int) -> d
                 state = {"step": step, "fixed": fixed, "settings": settings.model_dump(mode="json")}
                 for name, part in {"model": model, "optimizer": optimizer, "loader": loader}.items():
                     state[name] = part.state_dict()
-                with atomic_path(checkpoint, settings.out / "unfinished") as temporary:
+                with atomic_path(checkpoint, settings.out) as temporary:
                     torch.save(state, temporary)
     seconds = time.perf_counter() - began
     summary = {"steps": settings.steps, "seconds": seconds, "tokens_per_second": tokens_seen / seconds}

@@ -13,7 +13,7 @@ _MAX_CHUNKS = 1000
 
 
 def declared_bytes(source: Source) -> int | None:
-    """Bytes of samples that the header of a wav, rf64, w64 or aiff file declares; None where it declares none."""
+    """Bytes of samples that a wav, rf64, w64 or aiff file declares; None where it declares none."""
     with open(source.path, "rb") as file:
         try:
             if source.format == "w64":

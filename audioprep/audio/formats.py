@@ -1,14 +1,17 @@
-"""What a file holds, told from its first bytes; which names a folder scan takes for audio. Imports nothing."""
+"""What a file holds, told from its first bytes; which names a scan takes for audio. Imports nothing."""
 
 from __future__ import annotations
 
+# fmt: off
 AUDIO_SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in (
-        "3gp aac ac3 aif aifc aiff alac amr ape asf au avi caf eac3 flac flv m4a m4b m4v mka mkv mov mp2 mp3 mp4 "
-        "mpeg mpg mts oga ogg ogv opus rf64 snd spx tta ts w64 wav wave webm wma wmv wv"
-    ).split()
+    {
+        ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".alac", ".amr", ".ape", ".asf", ".au",
+        ".avi", ".caf", ".eac3", ".flac", ".flv", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov",
+        ".mp2", ".mp3", ".mp4", ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".rf64",
+        ".snd", ".spx", ".tta", ".ts", ".w64", ".wav", ".wave", ".webm", ".wma", ".wmv", ".wv",
+    }
 )
+# fmt: on
 """Lower-case suffixes, with their dot, of files that a folder scan takes for audio or video inputs."""
 
 HEAD_BYTES = 4096
@@ -61,7 +64,7 @@ def sniff(head: bytes) -> str | None:
 
 
 def _mpeg_audio(head: bytes) -> str | None:
-    """`mp3` or `aac` (ADTS) where a frame header starts the file; both begin with twelve or eleven set bits."""
+    """`mp3` or `aac` (ADTS) where a frame header starts the file: eleven or twelve set bits."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     if head[1] & 0xF6 == 0xF0:  # ADTS: twelve bits of sync, then layer 0, which MPEG audio never uses

@@ -1,4 +1,4 @@
-"""Looks at an input before any decoder does: what kind of file it is, whether it can be read, what it holds."""
+"""Looks at an input before any decoder does: what it is, whether it can be read, what it holds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,10 @@ def raise_os_error(error: OSError, uri: str) -> NoReturn:
         raise SystemFault(f"{uri}: {error.strerror or error}; this is the machine's fault, not the file's") from error
     reason, detail = _REASONS.get(
         error.errno or 0,
-        (Reason.UNREADABLE, f"the file cannot be read ({error.strerror or error}); check the disk or the mount"),
+        (
+            Reason.UNREADABLE,
+            f"it cannot be read ({error.strerror or error}); check the disk or the mount",
+        ),
     )
     raise InputError(reason, uri, detail) from error
 

@@ -42,9 +42,7 @@ def read_manifest(path: str) -> Iterator[Entry]:
 
 def is_saved_dataset(path: str) -> bool:
     """Whether a folder was written by `datasets`' `save_to_disk` (of one split or of several)."""
-    return os.path.isfile(os.path.join(path, "state.json")) or os.path.isfile(
-        os.path.join(path, "dataset_dict.json")
-    )
+    return os.path.isfile(os.path.join(path, "state.json")) or os.path.isfile(os.path.join(path, "dataset_dict.json"))
 
 
 def read_saved_dataset(path: str) -> Iterator[Entry]:
@@ -87,9 +85,7 @@ def _rows(batch: pa.RecordBatch) -> Iterable[dict[str, Any]]:
     return pa.RecordBatch.from_arrays(columns, names).to_pylist()
 
 
-def _table_entries(
-    path: str, schema: pa.Schema, rows: Iterable[dict[str, Any]], split: str
-) -> Iterator[Entry]:
+def _table_entries(path: str, schema: pa.Schema, rows: Iterable[dict[str, Any]], split: str) -> Iterator[Entry]:
     column = _path_column(path, schema.names)
     embedded = _is_embedded_audio(schema.field(column).type)
     for index, row in enumerate(rows):

@@ -100,9 +100,7 @@ def _size(path: str) -> int:
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
-def _write_sorted_runs(
-    entries: Iterable[Entry], folder: Path, on_found: Callable[[int], None] | None
-) -> list[Path]:
+def _write_sorted_runs(entries: Iterable[Entry], folder: Path, on_found: Callable[[int], None] | None) -> list[Path]:
     runs: list[Path] = []
     run: list[Entry] = []
     found = 0

@@ -47,9 +47,7 @@ def _read(uri: str, path: str) -> str:
     except UnicodeDecodeError as error:
         raise InputError(Reason.CORRUPT, uri, f"side-car {path} is not UTF-8: save it as UTF-8") from error
     except OSError as error:
-        raise InputError(
-            Reason.UNREADABLE, uri, f"side-car {path} cannot be read: {error.strerror}"
-        ) from error
+        raise InputError(Reason.UNREADABLE, uri, f"side-car {path} cannot be read: {error.strerror}") from error
 
 
 def _parse(uri: str, path: str, text: str) -> dict[str, object]:

@@ -126,11 +126,10 @@ def griffin_lim(log_mel: Tensor, *, iterations: int = 32, momentum: float = 0.99
 def _mel_to_power(mel: Tensor, iterations: int = 50) -> Tensor:
     """Non-negative `[M, 1025]` whose mel bands come close to `mel` `[M, 128]`."""
     filters = mel_filterbank()
-    power = mel @ (filters / filters.sum(0)).T + FLOOR
     target = mel @ filters.T
-    gram = filters @ filters.T
+    power = mel @ (filters / filters.sum(0)).T + FLOOR
     for _ in range(iterations):
-        power = power * (target / (power @ gram).clamp_min(1e-20))
+        power *= target / (power @ filters @ filters.T).clamp_min(1e-20)
     return power
 
 

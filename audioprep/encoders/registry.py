@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -71,7 +71,7 @@ def _validated(name: str, module: EncoderModule, settings: dict[str, Any]) -> Ba
         raise UsageError(f"{name}: setting {where}: {first['msg']}. Settings: {known}.") from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def _module(name: str) -> EncoderModule:
     if name in _OURS:
         return importlib.import_module(_OURS[name])  # pyright: ignore[reportReturnType]

@@ -1,12 +1,12 @@
 """Where things lie in an output folder, and the lock on it.
 
-    OUT/README.md dataset.json failures.parquet data/ index/     what readers see
-    OUT/.audioprep/lock                      held by the one run that writes
-    OUT/.audioprep/run.json                  settings of the stages, compared on every start
-    OUT/.audioprep/plan/00000.parquet        the corpus; a row group is a part; files are only ever added
-    OUT/.audioprep/columns/STAGE-DIGEST/     what a stage computed: NNNNN.parquet and its done record NNNNN.json
-    OUT/.audioprep/shards/00000.json         which files were put together from which parts
-    OUT/.audioprep/scratch/                  unfinished files
+OUT/README.md dataset.json failures.parquet data/ index/     what readers see
+OUT/.audioprep/lock                      held by the one run that writes
+OUT/.audioprep/run.json                  settings of the stages, compared on every start
+OUT/.audioprep/plan/00000.parquet        the corpus; a row group is a part; files are only ever added
+OUT/.audioprep/columns/STAGE-DIGEST/     what a stage computed: NNNNN.parquet and its done record NNNNN.json
+OUT/.audioprep/shards/00000.json         which files were put together from which parts
+OUT/.audioprep/scratch/                  unfinished files
 """
 
 from __future__ import annotations

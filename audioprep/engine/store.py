@@ -88,9 +88,7 @@ class Store:
             return False
         if not file.is_file() or file.stat().st_size != record.file_bytes:
             return False
-        return check == "size" or (
-            sha256_of(file) == record.sha256 and _digest_of(part.entries()) == record.inputs
-        )
+        return check == "size" or (sha256_of(file) == record.sha256 and _digest_of(part.entries()) == record.inputs)
 
     def read(self, part: int) -> pa.Table:
         """The columns of a part, with `row`.

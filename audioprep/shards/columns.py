@@ -58,10 +58,22 @@ def to_arrays(column: pa.ChunkedArray | pa.Array) -> list[np.ndarray]:
 
 
 def with_features(schema: pa.Schema) -> pa.Schema:
-    """Adds the metadata by which `datasets` reads array columns as `Array2D` and not as nested lists (17x slower)."""
+    """Marks array columns as `datasets`' own `Array2D`, which it reads 17 times faster than nested lists.
+
+    Arrow keeps an extension type as two entries of a field's metadata; a reader that does not know the type
+    sees the plain lists.
+    """
+    fields = [field.with_metadata(_array2d(field.type)) if is_array(field.type) else field for field in schema]
     features = {field.name: _feature(field.type) for field in schema}
-    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    return schema.with_metadata(metadata)
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _array2d(type_: pa.ListType) -> dict[bytes | str, bytes | str]:
+    inner = type_.value_type
+    return {
+        "ARROW:extension:name": "datasets.features.features.Array2DExtensionType",
+        "ARROW:extension:metadata": json.dumps([[None, inner.list_size], str(inner.value_type)]),
+    }
 
 
 def _feature(type_: pa.DataType) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from audioprep.shards.reading import Block, ShardReader, nearest, open_split
 
 _STATE_VERSION = 1
 _DECODE_THREADS = 2
+
+_Blocks = dict[int, Future[Block]]
 
 
 class ShardLoader:
@@ -134,9 +138,10 @@ class ShardLoader:
                 # Without one, each epoch would draw from the trainer's global generator.
                 generator=torch.Generator(),
             )
+        memory = Memory()
         for batch in batches:
             self._received += 1
-            yield _finish(batch)
+            yield _finish(batch, memory)
         self.set_epoch(self._epoch + 1)
 
     def set_epoch(self, epoch: int) -> None:
@@ -229,25 +234,27 @@ class _Batches(IterableDataset[_Stored]):
 
     def _decoded_ahead(self, pool: ThreadPoolExecutor, windows: Iterator[list[Rows]]) -> Iterator[_Stored]:
         """Makes the batches of one window while the blocks of the next are being decoded."""
-        held: dict[int, Future[Block]] = {}
-        window: list[Rows] = []
-        following = next(windows, [])
-        while window or following:
-            blocks = np.unique(self._locate(np.concatenate(following))[0]).tolist() if following else []
-            for block in blocks:
-                if block not in held:
-                    held[block] = pool.submit(self.reader.read, block, self.columns)
+        window = next(windows, [])
+        held = self._submit(pool, window, {})
+        while window:
+            following = next(windows, [])
+            ahead = self._submit(pool, following, held)
+            blocks = {block: future.result() for block, future in held.items()}
             for rows in window:
-                yield self._batch(rows, held)
-            held = {block: held[block] for block in blocks}
-            window, following = following, next(windows, [])
+                yield self._batch(rows, blocks)
+            window, held = following, ahead
 
-    def _batch(self, rows: Rows, held: dict[int, Future[Block]]) -> _Stored:
+    def _submit(self, pool: ThreadPoolExecutor, window: list[Rows], held: _Blocks) -> _Blocks:
+        """The blocks of a window: those that the one before it has as well, and the others to come."""
+        blocks = np.unique(self._locate(np.concatenate(window))[0]).tolist() if window else []
+        return {
+            block: held[block] if block in held else pool.submit(self.reader.read, block, self.columns)
+            for block in blocks
+        }
+
+    def _batch(self, rows: Rows, held: dict[int, Block]) -> _Stored:
         blocks, places = self._locate(rows)
-        parts = [
-            (held[block].result(), place)
-            for block, place in zip(blocks.tolist(), places.tolist(), strict=True)
-        ]
+        parts = [(held[block], place) for block, place in zip(blocks.tolist(), places.tolist(), strict=True)]
         crops = self._crops(blocks, places)
         batch = _Stored({}, {}, {})
         for column in self.columns:
@@ -256,11 +263,9 @@ class _Batches(IterableDataset[_Stored]):
                 batch.lists[column] = values
                 continue
             if crops is not None and self.max_frames is not None:
-                values = [
-                    _crop(value, self.max_frames, crop) for value, crop in zip(values, crops, strict=True)
-                ]
+                values = [_crop(value, self.max_frames, crop) for value, crop in zip(values, crops, strict=True)]
             batch.lengths[column] = np.array([len(value) for value in values])
-            batch.arrays[column] = torch.from_numpy(_pad(values, self.pad_id))
+            batch.arrays[column] = torch.from_numpy(pad_frames(values, self.pad_id))
         return batch
 
     def _locate(self, rows: Rows) -> tuple[Rows, Rows]:
@@ -304,25 +309,64 @@ def _crop(value: NDArray[np.generic], frames: int, place: float) -> NDArray[np.g
     return value[begin : begin + frames]
 
 
-def _pad(values: list[NDArray[np.generic]], pad_id: int) -> NDArray[np.generic]:
-    """Rows `[F_i, K]` as one array `[B, max F_i, K]`, in their own type if that can hold `pad_id`."""
-    first = values[0]
+def pad_frames(rows: Sequence[NDArray[np.generic]], pad_id: int = 0) -> NDArray[np.generic]:
+    """Puts rows `[F_i, K]` into one array `[B, max F_i, K]`, in their own type if that can hold `pad_id`."""
+    first = rows[0]
     fits = first.dtype.kind == "f" or np.can_cast(np.min_scalar_type(pad_id), first.dtype)
-    shape = (len(values), max(map(len, values)), *first.shape[1:])
+    shape = (len(rows), max(map(len, rows)), *first.shape[1:])
     out = np.empty(shape, first.dtype if fits else np.int64)
-    for row, value in zip(out, values, strict=True):
-        row[: len(value)] = value
-        row[len(value) :] = pad_id
+    for padded, row in zip(out, rows, strict=True):
+        padded[: len(row)] = row
+        padded[len(row) :] = pad_id
     return out
 
 
-def _finish(batch: _Stored) -> dict[str, Any]:
-    """Tokens become int64, and masks are made: here, where they need not pass from one process to another."""
+def to_tensors(
+    padded: NDArray[np.generic], lengths: NDArray[np.int64], memory: Memory | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A batch `[B, F, K]` (int64, or the floats that it is), its mask bool `[B, F]`, its lengths int64 `[B]`."""
+    # NumPy, as torch would wake its OpenMP threads for each of these: on busy cores they spin for longer than this.
+    mask = np.arange(padded.shape[1]) < lengths[:, None]
+    values = padded
+    if padded.dtype.kind != "f":
+        values = memory.empty(padded.shape, np.int64) if memory else np.empty(padded.shape, np.int64)
+        np.copyto(values, padded)
+    return torch.from_numpy(values), torch.from_numpy(mask), torch.from_numpy(lengths)
+
+
+class Memory:
+    """Memory of batches that nobody holds any more, to use again: new pages take longer than filling them.
+
+    A tensor holds the array of which it was made, and this holds its buffer. So as long as there is the tensor, or
+    any view of it, somebody refers to the buffer beside this object.
+    """
+
+    _BUFFERS = 4  # the caller's batch and the next one, twice for a caller that looks ahead
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[np.uint8]] = []
+
+    def empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """An array with arbitrary values."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        index = next(filter(self._is_free, range(len(self._buffers))), len(self._buffers))
+        if index < len(self._buffers) and len(self._buffers[index]) >= size:
+            buffer = self._buffers[index]
+        else:
+            buffer = np.empty(size, np.uint8)
+            self._buffers[index : index + 1] = [buffer] if index < self._BUFFERS else []
+        return buffer[:size].view(dtype).reshape(shape)
+
+    def _is_free(self, index: int) -> bool:
+        return sys.getrefcount(self._buffers[index]) == 2  # by the list, and as the argument of this call
+
+
+def _finish(batch: _Stored, memory: Memory) -> dict[str, Any]:
+    """Makes the tensors of full size: here, where they need not pass from one process to another."""
     out: dict[str, Any] = {}
-    for column, array in batch.arrays.items():
-        lengths = torch.from_numpy(batch.lengths[column])
-        out[column] = array if array.is_floating_point() else array.to(torch.int64)
-        out[f"{column}_mask"] = torch.arange(array.shape[1]) < lengths[:, None]
+    for column, padded in batch.arrays.items():
+        tensors = to_tensors(padded.numpy(), batch.lengths[column], memory)
+        out[column], out[f"{column}_mask"], lengths = tensors
         out.setdefault("lengths", lengths)
     return out | batch.lists
 
@@ -351,7 +395,5 @@ def _checked_columns(path: Path, reader: ShardReader, columns: Sequence[str] | N
         return [*reader.array_columns, *(["id"] if "id" in known else [])]
     for column in columns:
         if column not in known:
-            raise UsageError(
-                f"{path}: no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}"
-            )
+            raise UsageError(f"{path}: no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}")
     return list(columns)

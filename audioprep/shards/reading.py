@@ -238,19 +238,13 @@ def open_split(root: Path, split: str) -> ShardReader:
     entries = description["shards"]
     splits = sorted({entry["split"] for entry in entries})
     if split not in splits:
-        raise UsageError(
-            f"{root}: no split {split!r}{nearest(split, splits)}; it has: {', '.join(splits) or 'none'}"
-        )
+        raise UsageError(f"{root}: no split {split!r}{nearest(split, splits)}; it has: {', '.join(splits) or 'none'}")
     shards = [
-        Shard(root / entry["path"], entry["rows"], entry["sha256"])
-        for entry in entries
-        if entry["split"] == split
+        Shard(root / entry["path"], entry["rows"], entry["sha256"]) for entry in entries if entry["split"] == split
     ]
     reader = {"parquet": ParquetReader, "webdataset": TarReader}.get(description["storage"])
     if reader is None:
-        raise UsageError(
-            f"{root / 'dataset.json'}: storage {description['storage']!r} is not parquet or webdataset"
-        )
+        raise UsageError(f"{root / 'dataset.json'}: storage {description['storage']!r} is not parquet or webdataset")
     return reader(shards, list(description["columns"]))
 
 
@@ -265,13 +259,9 @@ def _description(root: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(
-            f"{root}: no dataset.json, so no shard set; run `audioprep tokenize … --out {root}`"
-        ) from None
+        raise UsageError(f"{root}: no dataset.json, so no shard set; run `audioprep tokenize … --out {root}`") from None
     except ValueError as error:
-        raise UsageError(
-            f"{path}: not valid JSON ({error}); run the command that wrote the set again"
-        ) from None
+        raise UsageError(f"{path}: not valid JSON ({error}); run the command that wrote the set again") from None
     if description.get("format") != "audioprep" or description.get("schema_version") != 1:
         raise UsageError(
             f"{path}: not a shard set of schema version 1; read it with the version of audioprep that wrote it"

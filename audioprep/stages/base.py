@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -34,6 +34,10 @@ class Failed:
 Outcome = Kept | Failed
 
 
+def _silent(seconds: float) -> None:
+    """A heartbeat that nobody hears."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What a worker has, none of which may change a byte of what comes out.
@@ -48,7 +52,7 @@ class Resources:
     device: str = "cpu"
     decode_threads: int = 2
     isolated: bool = False
-    heartbeat: Heartbeat = field(default=lambda seconds: None)
+    heartbeat: Heartbeat = _silent
 
 
 class Stage(Protocol):

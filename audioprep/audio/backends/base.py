@@ -56,6 +56,11 @@ class DecodeError(Exception):
         self.detail = detail
 
 
+def broken_file(what: str) -> DecodeError:
+    """The error of a file that ought to be decodable and is not."""
+    return DecodeError(Reason.CORRUPT, f"{what}; fetch it again or remove it")
+
+
 class Decoder(Protocol):
     """An opened file.
 

@@ -7,17 +7,26 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audioprep.audio.backends.base import BLOCK_FRAMES, AudioInfo, DecodeError, check_shape, to_float
+from audioprep.audio.backends.base import (
+    BLOCK_FRAMES,
+    AudioInfo,
+    DecodeError,
+    broken_file,
+    check_shape,
+    to_float,
+)
 from audioprep.audio.source import Source
 from audioprep.errors import Reason
 
 if TYPE_CHECKING:
-    import av
+    from av import AudioFrame, AudioLayout, Packet
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 NAME = "pyav"
 
@@ -31,7 +40,7 @@ _DECLARING = {"wav", "rf64", "w64", "aiff", "flac", "mp3", "mp4", "asf", "vorbis
 _DECLARING |= {"wavpack", "tta", "ape"}
 _OGG = {"vorbis", "opus", "oggflac", "ogg"}
 _LOST_SECONDS = 0.1  # a jump of an Ogg stream's clock by more than this means that pages are missing
-_DTYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
+_DTYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "s64": "i8", "flt": "f4", "dbl": "f8"}
 
 
 @cache
@@ -63,7 +72,7 @@ class PyAVDecoder:
         if source.format in ("wav", "rf64", "w64"):
             options["probesize"] = "65536"  # otherwise 5 MB are searched for DTS that poses as PCM
         try:
-            self._container: av.container.InputContainer = self._av.open(
+            self._container: InputContainer = self._av.open(
                 f"file:{source.path}", options=options, metadata_errors="replace"
             )
         except (self._av.FFmpegError, UnicodeError) as error:
@@ -83,8 +92,14 @@ class PyAVDecoder:
         count = 0
         for frame in self._frames():
             frame.pts = None
-            fifo.write(frame)
             count += frame.samples
+            if frame.layout.nb_channels != self.info.channels:  # the FIFO would read beyond the frame
+                raise DecodeError(Reason.UNSUPPORTED, "its channels change in the middle; split or convert it")
+            try:
+                fifo.write(frame)
+            except ValueError as error:
+                detail = "its sample rate or type changes in the middle; split or convert it"
+                raise DecodeError(Reason.UNSUPPORTED, detail) from error
             while count >= BLOCK_FRAMES:
                 count -= BLOCK_FRAMES
                 yield _samples(fifo.read(BLOCK_FRAMES))
@@ -94,7 +109,7 @@ class PyAVDecoder:
     def close(self) -> None:
         self._container.close()
 
-    def _first_track(self) -> av.audio.stream.AudioStream:
+    def _first_track(self) -> AudioStream:
         if not self._container.streams.audio:
             raise DecodeError(Reason.NOT_AUDIO, "it has no audio track; remove it from the source")
         stream = self._container.streams.audio[0]
@@ -123,22 +138,22 @@ class PyAVDecoder:
     def _declared(self, source: Source) -> int | None:
         stream, container = self._stream, self._container
         if source.format == "matroska":  # its duration is the longest track's
-            is_alone = len(container.streams) == 1
-            seconds = Fraction(container.duration, self._av.time_base) if is_alone and container.duration else None
+            known = container.duration if len(container.streams) == 1 else None
+            seconds = Fraction(known, self._av.time_base) if known else None
         elif source.format in _DECLARING and source.declares_frames and stream.duration and stream.time_base:
             seconds = stream.duration * stream.time_base
         else:
             seconds = None
         return math.floor(seconds * stream.rate) if seconds and seconds > 0 else None
 
-    def _frames(self) -> Iterator[av.AudioFrame]:
+    def _frames(self) -> Iterator[AudioFrame]:
         """Decodes packet by packet. A broken packet is an error once audio came before AND after it:
 
         files cut out of a stream begin in mid-frame, and tags that no parser knows end many an mp3 file.
         """
-        first: av.AudioFrame | None = None
         broken: Exception | None = None
-        clock: int | None = None
+        started = False
+        clock = _Clock() if self._format in _OGG else None
         for packet in self._packets():
             try:
                 frames = packet.decode()
@@ -146,30 +161,25 @@ class PyAVDecoder:
                 broken = error
                 continue
             for frame in frames:
-                if not frame.samples:
-                    continue
-                if first is None:
-                    first = frame
-                    self._adopt(frame)
-                elif broken:
+                if started and broken:
                     raise self._error(broken, "a part in the middle cannot be decoded")
-                elif (frame.sample_rate, frame.layout.nb_channels, frame.format.name) != self._shape:
-                    detail = "the sample rate, the channels or the sample type change within it"
-                    raise DecodeError(Reason.UNSUPPORTED, f"{detail}; split or convert it")
-                clock = self._check_clock(frame, clock)
+                if not started:
+                    self._adopt(frame)
+                    started, broken = True, None
+                if clock:
+                    clock.check(frame)
                 yield frame
-        if first is None and broken:
+        if broken and not started:
             raise self._error(broken, "no part of it can be decoded")
 
-    def _packets(self) -> Iterator[av.Packet]:
+    def _packets(self) -> Iterator[Packet]:
         try:
             yield from self._container.demux(self._stream)
         except self._av.FFmpegError as error:
             raise self._error(error, "it cannot be read to its end") from error
 
-    def _adopt(self, frame: av.AudioFrame) -> None:
+    def _adopt(self, frame: AudioFrame) -> None:
         """Takes the shape of the first frame: an HE-AAC header may say half the rate that comes out."""
-        self._shape = (frame.sample_rate, frame.layout.nb_channels, frame.format.name)
         check_shape(frame.sample_rate, frame.layout.nb_channels)
         self.positions = _positions(frame.layout)
         self.is_bounded = frame.format.name[:3] not in ("flt", "dbl")
@@ -183,16 +193,6 @@ class PyAVDecoder:
             layout=None if self.positions is None else frame.layout.name,
         )
 
-    def _check_clock(self, frame: av.AudioFrame, clock: int | None) -> int | None:
-        """Finds lost Ogg pages: the demuxer drops those with a wrong checksum without an error."""
-        if self._format not in _OGG or frame.pts is None or frame.time_base is None:
-            return None
-        start = round(frame.pts * frame.time_base * frame.sample_rate)
-        lost = 0 if clock is None else (start - clock) / frame.sample_rate
-        if lost > _LOST_SECONDS:
-            raise DecodeError(Reason.CORRUPT, f"{lost:.2f} s are missing in the middle; fetch it again or remove it")
-        return start + frame.samples
-
     def _error(self, error: Exception, detail: str) -> Exception:
         if isinstance(error, (MemoryError, self._av.error.PermissionError)):
             return error
@@ -201,19 +201,37 @@ class PyAVDecoder:
         return DecodeError(reason, f"{detail} ({what}); fetch it again or remove it")
 
 
-def _positions(layout: av.AudioLayout) -> tuple[str, ...] | None:
+class _Clock:
+    """Finds lost Ogg pages: the demuxer drops those with a wrong checksum without an error."""
+
+    def __init__(self) -> None:
+        self._expected: int | None = None
+
+    def check(self, frame: AudioFrame) -> None:
+        """Compares a frame's time stamp, whose unit in Ogg audio is a sample, with the samples so far."""
+        pts, rate = frame.pts, frame.sample_rate
+        if pts is None:
+            return
+        lost = 0 if self._expected is None else (pts - self._expected) / rate
+        if lost > _LOST_SECONDS:
+            raise broken_file(f"{lost:.2f} s are missing in the middle")
+        self._expected = pts + frame.samples
+
+
+def _positions(layout: AudioLayout) -> tuple[str, ...] | None:
     if layout.name.endswith("channels"):  # FFmpeg's name for an unknown order
         return None
     return tuple(channel.name for channel in layout.channels)
 
 
-def _samples(frame: av.AudioFrame) -> NDArray[np.float32]:
+def _samples(frame: AudioFrame) -> NDArray[np.float32]:
     channels, count = frame.layout.nb_channels, frame.samples
     out = np.empty((channels, count), np.float32)
-    dtype = _DTYPES[frame.format.name.removesuffix("p")]
+    dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
+    planes = cast(tuple[bytes, ...], frame.planes)  # they have the buffer protocol
     if frame.format.is_planar:
-        for row, plane in zip(out, frame.planes, strict=True):
+        for row, plane in zip(out, planes, strict=True):
             to_float(np.frombuffer(plane, dtype, count), row)
     else:
-        to_float(np.frombuffer(frame.planes[0], dtype, count * channels).reshape(count, channels).T, out)
+        to_float(np.frombuffer(planes[0], dtype, count * channels).reshape(count, channels).T, out)
     return out

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audioprep.audio.backends.base import BLOCK_FRAMES, AudioInfo, DecodeError, check_shape, to_float
+from audioprep.audio.backends.base import (
+    BLOCK_FRAMES,
+    AudioInfo,
+    DecodeError,
+    broken_file,
+    check_shape,
+    to_float,
+)
 from audioprep.audio.chunks import declared_bytes
 from audioprep.audio.source import Source
 from audioprep.errors import Reason
@@ -36,7 +43,7 @@ _READ_FRAMES = 16384  # a step that stays in the cache; it divides BLOCK_FRAMES
 
 @cache
 def _sequential() -> Any:
-    """A SoundFile class which never seeks: the library's own seeks after every read, far slower for flac and mp3."""
+    """A SoundFile class that never seeks: the package's own does at every read, slowly in flac and mp3."""
     import soundfile
 
     class SequentialFile(soundfile.SoundFile):
@@ -66,9 +73,7 @@ class SoundfileDecoder:
         try:
             self._file = _sequential()(source.path)
         except soundfile.LibsndfileError as error:
-            raise DecodeError(
-                Reason.CORRUPT, f"its header cannot be read ({error.error_string}); fetch it again or remove it"
-            ) from error
+            raise broken_file(f"its header cannot be read ({error.error_string})") from error
         try:
             self.info = self._describe(source)
         except BaseException:
@@ -100,9 +105,7 @@ class SoundfileDecoder:
         try:
             return self._file.buffer_read_into(buffer, self._dtype)
         except self._library_error as error:
-            raise DecodeError(
-                Reason.CORRUPT, f"it cannot be decoded to its end ({error.error_string}); fetch it again or remove it"
-            ) from error
+            raise broken_file(f"it cannot be decoded to its end ({error.error_string})") from error
 
     def _describe(self, source: Source) -> AudioInfo:
         file = self._file
@@ -112,9 +115,9 @@ class SoundfileDecoder:
         elif file.subtype in _SUBTYPES:
             codec, self._dtype, size = _SUBTYPES[file.subtype]
         else:
-            raise DecodeError(Reason.UNSUPPORTED, f"libsndfile's {file.subtype} is left to FFmpeg; convert it")
+            raise DecodeError(Reason.UNSUPPORTED, f"{file.subtype} is left to FFmpeg; convert it")
         if file.channels > 2:
-            raise DecodeError(Reason.UNSUPPORTED, f"the order of its {file.channels} channels is unknown; convert it")
+            raise DecodeError(Reason.UNSUPPORTED, "the order of its channels is unknown; convert it")
         frames: int | None = file.frames
         if size:
             declared = declared_bytes(source)

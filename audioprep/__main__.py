@@ -1,0 +1,5 @@
+"""`python -m audioprep`."""
+
+from audioprep.cli import main
+
+main()

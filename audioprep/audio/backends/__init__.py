@@ -1,0 +1,40 @@
+"""The decoding backends, and which of them comes first for each format."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from audioprep.audio.backends.base import Backend
+
+NAMES = ("soundfile", "pyav", "ffmpeg", "torchcodec")
+
+# Fastest first, as `bench/decode.py` measures them. torchcodec comes last: PyAV is as fast without its
+# import of torch. soundfile stays out where libsndfile cannot read the format.
+_ORDERS: dict[str | None, tuple[str, ...]] = {
+    **dict.fromkeys(("wav", "rf64", "w64", "aiff"), ("soundfile", "pyav", "ffmpeg")),
+    **dict.fromkeys(("flac", "mp3", "vorbis", "opus"), ("pyav", "soundfile", "ffmpeg", "torchcodec")),
+    None: ("pyav", "ffmpeg"),
+}
+_OTHERS = ("pyav", "ffmpeg", "torchcodec")
+
+
+def order(container: str | None) -> tuple[str, ...]:
+    """Names of the backends to try for a sniffed format, in order."""
+    return _ORDERS.get(container, _OTHERS)
+
+
+def load(name: str) -> Backend:
+    """The backend's module; its library is imported at its first use."""
+    return cast(Backend, import_module(f"{__name__}.{name}"))
+
+
+def decoders() -> dict[str, str]:
+    """Each backend's name with its version, or with why it cannot be used. Imports all of them: slow."""
+    found = {}
+    for name in NAMES:
+        try:
+            found[name] = load(name).version()
+        except (ImportError, OSError) as error:
+            found[name] = f"unavailable: {error}"
+    return found

@@ -1,0 +1,44 @@
+"""Finds the recipes and trainers: in a checkout's top folders, else in those that the wheel carries."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from audioprep.errors import UsageError
+
+_PACKAGE = Path(__file__).parent
+
+
+def _folder(name: str) -> Path:
+    checkout = _PACKAGE.parent / name
+    return checkout if (_PACKAGE.parent / "pyproject.toml").is_file() else _PACKAGE / "_bundled" / name
+
+
+def recipe_path(name: str) -> Path:
+    """A recipe by its path, or by the name of a bundled one.
+
+    Raises:
+        UsageError: neither is there.
+    """
+    path = Path(name)
+    return path if path.is_file() else _find("recipe", name, _folder("pipelines"), ".yaml")
+
+
+def trainer_path(name: str) -> Path:
+    """The file of a bundled trainer, such as `token-lm`.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    return _find("trainer", name.replace("-", "_"), _folder("trainers"), ".py")
+
+
+def _find(kind: str, name: str, folder: Path, suffix: str) -> Path:
+    path = folder / f"{name}{suffix}"
+    if path.is_file():
+        return path
+    known = sorted(found.stem for found in folder.glob(f"*{suffix}"))
+    near = difflib.get_close_matches(Path(name).stem, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"no {kind} {name}.{hint} Bundled: {', '.join(known)}.")

@@ -1,0 +1,65 @@
+"""`audioprep doctor`: what this machine can do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from typing import Any
+
+# What each extra brings, by the module that shows it is there.
+EXTRAS = {
+    "codecs": ("torch", "transformers", "diffusers", "dac", "torchcodec"),
+    "muq": ("muq",),
+    "clap": ("laion_clap",),
+    "ja": ("pyopenjtalk",),
+    "symbolic": ("miditok", "symusic", "music21"),
+    "ray": ("ray",),
+    "s3": ("s3fs",),
+    "train": ("torch", "tensorboard", "matplotlib"),
+}
+
+
+def examine() -> dict[str, Any]:
+    """Looks at decoders, devices, encoders, extras and free space."""
+    from audioprep.audio import decoders
+    from audioprep.encoders.registry import encoder_names
+
+    return {
+        "audioprep": version("audioprep"),
+        "python": platform.python_version(),
+        "cpu_cores": len(os.sched_getaffinity(0)),
+        "free_disk_here_gb": round(shutil.disk_usage(".").free / 1e9, 1),
+        "device": _device(),
+        "decoders": decoders(),
+        "encoders": encoder_names(),
+        "extras": {name: _missing(modules) for name, modules in EXTRAS.items()},
+    }
+
+
+def report(found: dict[str, Any]) -> str:
+    """What `examine` found, as text."""
+    from audioprep.cli.report import describe
+
+    extras = {
+        name: f"missing {', '.join(missing)}: pip install 'audioprep[{name}]'" if missing else "installed"
+        for name, missing in found["extras"].items()
+    }
+    return describe(found | {"extras": extras})
+
+
+def _device() -> str:
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return "cpu (for GPUs: pip install 'audioprep[codecs]')"
+    if not torch.cuda.is_available():
+        return f"cpu (torch {version('torch')} sees no GPU)"
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f"cuda: {', '.join(names)}"
+
+
+def _missing(modules: tuple[str, ...]) -> list[str]:
+    return [name for name in modules if importlib.util.find_spec(name) is None]

@@ -1,0 +1,288 @@
+"""One run: scan, plan, work, assemble. The same call again goes on where the last one ended."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audioprep.corpus.scan import scan
+from audioprep.engine.assemble import FAILURES_SCHEMA, ShardFile, ShardSettings, assemble, failures
+from audioprep.engine.commit import atomic_path, read_json, sweep, write_json, write_text
+from audioprep.engine.layout import Layout
+from audioprep.engine.plan import Plan
+from audioprep.engine.pool import Pool
+from audioprep.engine.store import Check, Store
+from audioprep.engine.worker import Progress, Task
+from audioprep.errors import SystemFault, UsageError
+from audioprep.shards.dataset import SCHEMA_VERSION, data_card
+from audioprep.shards.split import check_splits
+from audioprep.stages.base import Resources, Stage
+
+# So many inputs that fail without one that works between them: the disk, the mount or the settings are at fault.
+FAILURES_IN_A_ROW = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be made: these settings decide what the bytes are.
+
+    Attributes:
+        sources: files, folders, manifests.
+        out: the output folder.
+        stages: what is computed for each item; the first gives the text, the last is what progress counts.
+        encoders: spec of the encoder behind each array column, for `dataset.json`.
+        shards: how the result is cut.
+    """
+
+    sources: tuple[str, ...]
+    out: Path
+    stages: tuple[Stage, ...]
+    encoders: dict[str, dict[str, Any]]
+    shards: ShardSettings = field(default_factory=ShardSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How it is made: none of these changes a byte, but for `limit` and `part_size`, which shape the plan.
+
+    Attributes:
+        workers: processes; 0: one a CPU core, or one a GPU.
+        device: `cpu`, `cuda` or `cuda:N`.
+        part_size: items a part; None: up to 512.
+        limit: only the first so many inputs.
+        overwrite: remove what an earlier run with other settings left.
+        check: how a resumed run checks what is done.
+        retry_failed: redo the parts in which an item has failed.
+        isolated: decode each file in a process of its own, for files of unknown origin.
+    """
+
+    workers: int = 0
+    device: str = "cpu"
+    part_size: int | None = None
+    limit: int | None = None
+    overwrite: bool = False
+    check: Check = "size"
+    retry_failed: bool = False
+    isolated: bool = False
+
+
+class Observer(Protocol):
+    """Is told how a run goes on; shows it to a person, or does not."""
+
+    def scanning(self, found: int) -> None: ...
+
+    def planned(self, entries: int, parts: int, parts_done: int, entries_done: int) -> None: ...
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def part_done(self, entries: int, failed: int) -> None: ...
+
+    def assembling(self, done: int, groups: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would do."""
+
+    inputs: int
+    new_inputs: int
+    parts: int
+    parts_done: int
+
+
+def preview(job: Job, options: Options, observer: Observer) -> Preview:
+    """Scans and compares with what is there, and writes nothing.
+
+    Raises:
+        UsageError: as `run` does.
+    """
+    layout = Layout(job.out)
+    if not options.overwrite:
+        _refuse_changed_settings(layout, job.stages)
+    plan = Plan(layout.plan)
+    stores = _stores(layout, job.stages)
+    done = 0 if options.overwrite else sum(not _missing(stores, plan, n, options) for n in range(len(plan.parts)))
+    inputs = 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal inputs
+        for entry in islice(scan(job.sources, observer.scanning), options.limit):
+            inputs += 1
+            yield entry
+
+    new = sum(1 for _ in plan.new_entries(counted()))
+    return Preview(inputs, new, len(plan.parts), done)
+
+
+def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
+    """Does what is not yet done of a job, and gives the totals of its shard set.
+
+    Raises:
+        UsageError: the settings are wrong, or others than those that `out` was made with.
+        SystemFault: the disk is full, a device is broken; the same call goes on later.
+        KeyboardInterrupt: what was committed stays.
+    """
+    check_splits(job.shards.splits)
+    layout = Layout(job.out)
+    with layout.lock():
+        if options.overwrite:
+            layout.clear()
+        _refuse_changed_settings(layout, job.stages)
+        sweep(layout.scratch)
+        found = islice(scan(job.sources, observer.scanning), options.limit)
+        plan = Plan(layout.plan)
+        plan = plan.extend(plan.new_entries(found), layout.scratch, options.part_size)
+        if not plan.parts:
+            raise UsageError(f"{', '.join(job.sources)}: no audio files found. See `audioprep tokenize --help`.")
+        write_json(layout.run, _stage_settings(job.stages), layout.scratch)
+        stores = _stores(layout, job.stages)
+        _work(job, options, layout, plan, stores, observer)
+        files = assemble(layout, plan, stores, job.shards, observer.assembling)
+        failed = _write_failures(layout, plan, stores)
+        description = _describe(job, plan, stores, files, failed)
+        write_text(layout.card, data_card(description), layout.scratch)
+        write_json(layout.dataset, description, layout.scratch)
+        sweep(layout.scratch)
+        return description["totals"]
+
+
+def _refuse_changed_settings(layout: Layout, stages: tuple[Stage, ...]) -> None:
+    """
+    Raises:
+        UsageError: the folder was made with other settings; says which.
+    """
+    before = read_json(layout.run)
+    now = _stage_settings(stages)
+    if before is None or before == now:
+        return
+    old, new = dict(_flat(before)), dict(_flat(now))
+    changes = [
+        f"  {name}: {old.get(name, 'absent')} → {new.get(name, 'absent')}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    raise UsageError(
+        f"{layout.out}: was made with other settings:\n" + "\n".join(changes) + "\nGo back to the old ones, choose "
+        "another --out, or start anew here with --overwrite."
+    )
+
+
+def _stage_settings(stages: tuple[Stage, ...]) -> dict[str, Any]:
+    return {stage.name: stage.settings for stage in stages}
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _flat(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+def _stores(layout: Layout, stages: tuple[Stage, ...]) -> tuple[Store, ...]:
+    return tuple(Store(layout, stage) for stage in stages)
+
+
+def _missing(stores: tuple[Store, ...], plan: Plan, part: int, options: Options) -> tuple[str, ...]:
+    """The stages that a part still lacks."""
+    return tuple(
+        store.stage.name for store in stores if not store.is_done(plan.parts[part], options.check, options.retry_failed)
+    )
+
+
+def _work(
+    job: Job, options: Options, layout: Layout, plan: Plan, stores: tuple[Store, ...], observer: Observer
+) -> None:
+    lacking = [(part, _missing(stores, plan, part.number, options)) for part in plan.parts]
+    tasks = [Task(part, stages, options.isolated) for part, stages in lacking if stages]
+    done = sum(part.rows for part, stages in lacking if not stages)
+    observer.planned(plan.num_entries, len(plan.parts), len(plan.parts) - len(tasks), done)
+    if not tasks:
+        return
+    in_a_row = 0
+    pool = Pool(layout.out, job.stages, _resources(options, len(tasks)))
+    for task, records in pool.run(tasks, observer.progress):
+        failed = max(len(record.failures) for record in records)
+        observer.part_done(task.part.rows, failed)
+        in_a_row = in_a_row + failed if failed == task.part.rows else 0
+        if in_a_row >= FAILURES_IN_A_ROW:
+            last = records[-1].failures[-1]["message"]
+            raise SystemFault(
+                f"the last {in_a_row} inputs have all failed (the last one: {last}). Is a disk or a mount gone? "
+                "Mend it and run the same command with --retry-failed."
+            )
+
+
+def _resources(options: Options, tasks: int) -> list[Resources]:
+    devices = _devices(options.device)
+    cores = len(os.sched_getaffinity(0))
+    workers = options.workers or (cores if options.device == "cpu" else len(devices))
+    workers = min(workers, tasks)
+    threads = max(1, math.ceil(cores / workers))
+    return [Resources(devices[slot % len(devices)], threads) for slot in range(workers)]
+
+
+def _devices(device: str) -> list[str]:
+    if device != "cuda":
+        return [device]
+    import torch
+
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cuda"]
+
+
+def _write_failures(layout: Layout, plan: Plan, stores: tuple[Store, ...]) -> int:
+    count = 0
+    with (
+        atomic_path(layout.failures, layout.scratch) as temporary,
+        pq.ParquetWriter(temporary, FAILURES_SCHEMA, compression="zstd") as writer,
+    ):
+        for table in failures(plan, stores):
+            count += len(table)
+            writer.write_table(table)
+    return count
+
+
+def _describe(job: Job, plan: Plan, stores: tuple[Store, ...], files: list[ShardFile], failed: int) -> dict[str, Any]:
+    rows = sum(file.rows for file in files)
+    if rows + failed != plan.num_entries:
+        raise SystemFault(f"{rows} rows and {failed} failures are not {plan.num_entries} inputs: please report it")
+    return {
+        "format": "audioprep",
+        "schema_version": SCHEMA_VERSION,
+        "storage": job.shards.format,
+        "encoders": job.encoders,
+        "columns": _columns(job, files),
+        "totals": {"inputs": plan.num_entries, "rows": rows, "failed": failed} | _sums(files)
+        | {"splits": {
+            split: _sums([file for file in files if file.split == split])
+            for split in sorted({file.split for file in files})
+        }},
+        "shards": [asdict(file) for file in files],
+        "settings": _stage_settings(job.stages),
+        "fingerprints": {store.stage.name: store.settings_digest for store in stores},
+    }  # fmt: skip
+
+
+def _sums(files: list[ShardFile]) -> dict[str, Any]:
+    return {
+        "rows": sum(file.rows for file in files),
+        "seconds": math.fsum(file.seconds for file in files),
+        "num_frames": sum(file.num_frames for file in files),
+        "bytes": sum(file.bytes for file in files),
+    }
+
+
+def _columns(job: Job, files: list[ShardFile]) -> dict[str, str]:
+    from audioprep.shards.columns import ITEM_COLUMNS
+
+    types = {"uri": pa.string()} | {field.name: field.type for stage in job.stages for field in stage.schema}
+    names = (*ITEM_COLUMNS, *(name for name in types if name not in ITEM_COLUMNS))
+    return {name: str(types[name]) for name in names}

@@ -1,0 +1,1 @@
+"""Recipes: YAML files that name a list of commands with their settings."""

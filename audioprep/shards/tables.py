@@ -1,0 +1,75 @@
+"""Reads a shard back as Arrow tables, whichever way it is stored."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audioprep.shards.columns import to_table
+from audioprep.shards.dataset import Dataset
+
+_ROWS = 512
+
+
+def read_tables(dataset: Dataset, shard: dict[str, Any]) -> Iterator[pa.Table]:
+    """Gives the rows of one shard, some hundred at a time, in the columns and order of `dataset.json`.
+
+    Raises:
+        ValueError: a tar that is not as audioprep writes it.
+        OSError, pyarrow.ArrowInvalid: the file cannot be read.
+    """
+    path = dataset.folder / shard["path"]
+    if dataset.storage == "parquet":
+        with pq.ParquetFile(path) as file:
+            plain = pa.schema([pa.field(f.name, getattr(f.type, "storage_type", f.type)) for f in file.schema_arrow])
+            for batch in file.iter_batches(_ROWS):
+                arrays = [getattr(array, "storage", array) for array in batch.columns]
+                yield pa.Table.from_arrays(arrays, schema=plain)
+        return
+    rows: list[dict[str, Any]] = []
+    with tarfile.open(path) as tar:
+        for row in _tar_rows(tar):
+            rows.append(row)
+            if len(rows) == _ROWS:
+                yield to_table(rows, _schema(dataset, rows[0]))
+                rows = []
+    if rows:
+        yield to_table(rows, _schema(dataset, rows[0]))
+
+
+def _tar_rows(tar: tarfile.TarFile) -> Iterator[dict[str, Any]]:
+    row: dict[str, Any] = {}
+    current = ""
+    for member in tar:
+        key, _, column = member.name.partition(".")
+        file = tar.extractfile(member)
+        if file is None:
+            raise ValueError(f"{member.name} is no file")
+        if key != current and row:
+            yield row
+            row = {}
+        current = key
+        if column == "json":
+            row |= json.load(file)
+        else:
+            row[column.removesuffix(".npy")] = np.load(io.BytesIO(file.read()), allow_pickle=False)
+    if row:
+        yield row
+
+
+def _schema(dataset: Dataset, row: dict[str, Any]) -> pa.Schema:
+    fields: list[tuple[str, pa.DataType]] = []
+    for name, kind in dataset.columns.items():
+        value = row[name]
+        if isinstance(value, np.ndarray):
+            fields.append((name, pa.list_(pa.list_(pa.from_numpy_dtype(value.dtype), value.shape[1]))))
+        else:
+            fields.append((name, pa.type_for_alias(kind)))
+    return pa.schema(fields)

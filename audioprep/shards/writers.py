@@ -1,0 +1,134 @@
+"""Writes shards: one Parquet file, or one tar with its index."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audioprep.shards.columns import is_array, to_arrays, with_features
+
+Format = Literal["parquet", "webdataset"]
+SUFFIX: dict[Format, str] = {"parquet": ".parquet", "webdataset": ".tar"}
+
+ROW_GROUP_ROWS = 512
+
+
+class ShardWriter(Protocol):
+    """Takes the tables of one shard in order; equal tables, however cut, give equal bytes."""
+
+    def write(self, table: pa.Table) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ParquetWriter:
+    """Dictionary pages with zstd reach the entropy of the codes; page boundaries follow the content.
+
+    With content-defined chunking the Hub stores and moves only what changed; the page index lets readers skip.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = with_features(schema)
+        self._waiting: list[pa.Table] = []
+        self._writer = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression="zstd",
+            use_content_defined_chunking=True,
+            write_page_index=True,
+        )
+
+    def write(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        if sum(map(len, self._waiting)) >= ROW_GROUP_ROWS:
+            self._flush(whole_groups_only=True)
+
+    def close(self) -> None:
+        self._flush(whole_groups_only=False)
+        self._writer.close()
+
+    def _flush(self, whole_groups_only: bool) -> None:
+        table = pa.concat_tables(self._waiting).combine_chunks() if self._waiting else None
+        if table is None:
+            return
+        end = len(table) - len(table) % ROW_GROUP_ROWS if whole_groups_only else len(table)
+        for start in range(0, end, ROW_GROUP_ROWS):
+            group = table.slice(start, min(ROW_GROUP_ROWS, end - start))
+            self._writer.write_table(pa.Table.from_arrays(group.columns, schema=self._schema))
+        self._waiting = [table.slice(end)] if end < len(table) else []
+
+
+class TarWriter:
+    """A tar as webdataset reads it: an item is `KEY.json` and one `KEY.COLUMN.npy` for each array column.
+
+    `KEY` is the item's id; where an exact copy of a file stands in the same tar, the second is `ID_2`. The index
+    says where each array's bytes lie, so that a loader can map the tar into memory and jump.
+    """
+
+    def __init__(self, path: Path, index: Path, schema: pa.Schema) -> None:
+        self._index_path = index
+        self._arrays = [field.name for field in schema if is_array(field.type)]
+        self._scalars = [field.name for field in schema if not is_array(field.type)]
+        self._keys: Counter[str] = Counter()
+        self._rows: list[dict[str, Any]] = []
+        self._file = open(path, "wb")  # noqa: SIM115  closed in `close`
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def write(self, table: pa.Table) -> None:
+        arrays = {name: to_arrays(table.column(name)) for name in self._arrays}
+        for row, scalars in enumerate(table.select(self._scalars).to_pylist()):
+            self._keys[scalars["id"]] += 1
+            repeat = self._keys[scalars["id"]]
+            key = scalars["id"] if repeat == 1 else f"{scalars['id']}_{repeat}"
+            text = json.dumps(scalars, ensure_ascii=False, sort_keys=True).encode()
+            entry: dict[str, Any] = {"key": key, "json_offset": self._add(f"{key}.json", text)}
+            entry["json_size"] = len(text)
+            for name, values in arrays.items():
+                data = _npy(values[row])
+                end = self._add(f"{key}.{name}.npy", data) + len(data)
+                entry[f"{name}.offset"] = end - values[row].nbytes
+                entry[f"{name}.frames"] = len(values[row])
+            self._rows.append(entry)
+
+    def close(self) -> None:
+        self._tar.close()
+        self._file.close()
+        counts = [(f"{name}.offset", pa.int64()) for name in self._arrays]
+        counts += [(f"{name}.frames", pa.int32()) for name in self._arrays]
+        schema = pa.schema([("key", pa.string()), ("json_offset", pa.int64()), ("json_size", pa.int64()), *counts])
+        pq.write_table(pa.Table.from_pylist(self._rows, schema), self._index_path, compression="zstd")
+
+    def _add(self, name: str, data: bytes) -> int:
+        """Adds a member and gives the offset of its first byte. Its header holds nothing of this machine."""
+        self._tar.addfile(_member(name, len(data)), io.BytesIO(data))
+        return self._file.tell() - len(data) - (-len(data) % tarfile.BLOCKSIZE)
+
+
+def _member(name: str, size: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    member.mode = 0o644
+    return member
+
+
+def _npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+OpenShard = Callable[[Path, Path, pa.Schema], ShardWriter]
+
+WRITERS: dict[Format, OpenShard] = {
+    "parquet": lambda path, index, schema: ParquetWriter(path, schema),
+    "webdataset": TarWriter,
+}

@@ -1,0 +1,210 @@
+"""Shuffled, padded batches a second: our loader beside those of litdata, mosaicml-streaming, webdataset and datasets.
+
+    python bench/loader.py [--samples 6000] [--repeats 5] [--json]
+
+All read the same token arrays `[100…1200, 9]` of 10-bit codes, each in its own format in a temporary folder, and give
+int64 batches of 32 with a mask, through the same collate function. The runs take turns; a run is one epoch, start and
+end of its threads and worker processes included. Exit code 1 if our Parquet loader is slower than the fastest peer,
+without workers or with two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from audioprep.shards.columns import to_table, with_features
+from audioprep.shards.loader import ShardLoader, pad_frames, to_tensors
+
+BATCH, CODEBOOKS, SHARDS = 32, 9, 4
+OURS = ("audioprep parquet", "audioprep tar")
+Tokens = NDArray[np.uint16]
+Opener = Callable[[int, int], Iterable[Any]]  # (workers, epoch) -> batches
+
+
+def make_tokens(samples: int) -> list[Tokens]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 1024, (frames, CODEBOOKS), dtype=np.uint16) for frames in rng.integers(100, 1201, samples)]
+
+
+def collate(items: Sequence[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same for everybody; ours is made of the same two steps."""
+    rows = [np.asarray(item["audio_tokens"]) for item in items]
+    return to_tensors(pad_frames(rows), np.array([len(row) for row in rows]))
+
+
+def shares(tokens: list[Tokens]) -> list[range]:
+    """The samples of each of the files, for the formats that have no size of their own."""
+    return [range(len(tokens))[i * len(tokens) // SHARDS : (i + 1) * len(tokens) // SHARDS] for i in range(SHARDS)]
+
+
+def identity(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
+
+
+def open_ours_parquet(root: Path, tokens: list[Tokens]) -> Opener:
+    schema = pa.schema(
+        {
+            "id": pa.string(),
+            "num_frames": pa.int32(),
+            "audio_tokens": pa.list_(pa.list_(pa.uint16(), CODEBOOKS)),
+        }
+    )
+    (root / "data").mkdir(parents=True)
+    for number, share in enumerate(shares(tokens)):
+        rows = [{"id": identity(i), "num_frames": len(tokens[i]), "audio_tokens": tokens[i]} for i in share]
+        pq.write_table(
+            to_table(rows, with_features(schema)),
+            root / f"data/train-{number:05d}.parquet",
+            row_group_size=512,
+            compression="zstd",
+            write_page_index=True,
+        )
+    return _ours(root, "parquet", tokens, schema)
+
+
+def open_ours_tar(root: Path, tokens: list[Tokens]) -> Opener:
+    (root / "index").mkdir(parents=True)
+    write_tars(root / "data", tokens)
+    for path in sorted((root / "data").iterdir()):
+        with tarfile.open(path) as tar:
+            members = tar.getmembers()
+        jsons, arrays = members[::2], members[1::2]
+        frames = [len(tokens[int(member.name.split(".")[0], 16)]) for member in jsons]
+        sizes = [count * CODEBOOKS * 2 for count in frames]
+        index = {
+            "key": [member.name.split(".")[0] for member in jsons],
+            "json_offset": [member.offset_data for member in jsons],
+            "json_size": [member.size for member in jsons],
+            "audio_tokens.offset": [m.offset_data + m.size - size for m, size in zip(arrays, sizes, strict=True)],
+            "audio_tokens.frames": pa.array(frames, pa.int32()),
+        }
+        pq.write_table(pa.table(index), root / "index" / f"{path.stem}.parquet")
+    return _ours(root, "webdataset", tokens, pa.schema({"id": pa.string(), "audio_tokens": pa.null()}))
+
+
+def _ours(root: Path, storage: str, tokens: list[Tokens], schema: pa.Schema) -> Opener:
+    paths = sorted((root / "data").iterdir())
+    entries = [
+        {"path": f"data/{path.name}", "split": "train", "rows": len(share), "sha256": ""}
+        for path, share in zip(paths, shares(tokens), strict=True)
+    ]
+    columns = {field.name: str(field.type) for field in schema}
+    head = {"format": "audioprep", "schema_version": 1, "storage": storage, "columns": columns}
+    (root / "dataset.json").write_text(json.dumps(head | {"shards": entries}), encoding="utf-8")
+
+    def batches(workers: int, epoch: int) -> Iterable[Any]:
+        loader = ShardLoader(root, batch_size=BATCH, num_workers=workers, rank=0, world_size=1)
+        loader.set_epoch(epoch)
+        return ((batch["audio_tokens"], batch["audio_tokens_mask"], batch["lengths"]) for batch in loader)
+
+    return batches
+
+
+def write_tars(root: Path, tokens: list[Tokens]) -> None:
+    root.mkdir(parents=True)
+    for number, share in enumerate(shares(tokens)):
+        with tarfile.open(root / f"train-{number:05d}.tar", "w") as tar:
+            for i in share:
+                array = io.BytesIO()
+                np.save(array, tokens[i])
+                for name, content in (("json", json.dumps({"id": identity(i)}).encode()), ("npy", array.getvalue())):
+                    member = tarfile.TarInfo(f"{i:016x}.{'audio_tokens.' * (name == 'npy')}{name}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+
+
+def open_webdataset(root: Path, tokens: list[Tokens]) -> Opener:
+    import webdataset as wds
+
+    write_tars(root, tokens)
+    urls = [str(path) for path in sorted(root.iterdir())]
+
+    def batches(workers: int, epoch: int) -> Iterable[Any]:
+        dataset = (
+            wds.WebDataset(urls, shardshuffle=len(urls), seed=epoch)
+            .shuffle(1000)
+            .decode()
+            .map(_from_webdataset)
+            .batched(BATCH, collation_fn=collate)
+        )
+        return wds.WebLoader(dataset, batch_size=None, num_workers=workers)
+
+    return batches
+
+
+def _from_webdataset(item: dict[str, Any]) -> dict[str, Any]:
+    return {"id": item["json"]["id"], "audio_tokens": item["audio_tokens.npy"]}
+
+
+def open_litdata(root: Path, tokens: list[Tokens]) -> Opener:
+    import litdata
+    from litdata.streaming.cache import Cache
+
+    # What `litdata.optimize` writes with, without its processes.
+    cache = Cache(str(root), chunk_bytes="64MB")
+    for number, array in enumerate(tokens):
+        cache[number] = {"id": identity(number), "audio_tokens": array}
+    cache.done()
+    cache.merge()
+
+    def batches(workers: int, epoch: int) -> Iterable[Any]:
+        dataset = litdata.StreamingDataset(str(root), shuffle=True, seed=epoch)
+        return litdata.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=workers, collate_fn=collate)
+
+    return batches
+
+
+def open_streaming(root: Path, tokens: list[Tokens]) -> Opener:
+    import streaming
+
+    with streaming.MDSWriter(out=str(root), columns={"id": "str", "audio_tokens": "ndarray:uint16"}) as writer:
+        for number, array in enumerate(tokens):
+            writer.write({"id": identity(number), "audio_tokens": array})
+
+    def batches(workers: int, epoch: int) -> Iterable[Any]:
+        streaming.base.util.clean_stale_shared_memory()
+        dataset = streaming.StreamingDataset(local=str(root), shuffle=True, shuffle_seed=epoch, batch_size=BATCH)
+        return torch.utils.data.DataLoader(dataset, batch_size=BATCH, num_workers=workers, collate_fn=collate)
+
+    return batches
+
+
+def open_datasets(root: Path, tokens: list[Tokens]) -> Opener:
+    import datasets
+
+    datasets.disable_progress_bars()
+    features = datasets.Features(
+        {"id": datasets.Value("string"), "audio_tokens": datasets.Array2D((None, CODEBOOKS), "uint16")}  # pyright: ignore[reportArgumentType]
+    )
+    rows = ({"id": identity(number), "audio_tokens": array} for number, array in enumerate(tokens))
+    dataset = datasets.Dataset.from_generator(lambda: rows_of(rows), features=features, cache_dir=str(root))
+    assert isinstance(dataset, datasets.Dataset)
+    shown = dataset.with_format("numpy")
+
+    def batches(workers: int, epoch: int) -> Iterable[Any]:
+        generator = torch.Generator().manual_seed(epoch)
+        return torch.utils.data.DataLoader(
+            shown,  # pyright: ignore[reportArgumentType]
+            batch_size=BATCH,
+            shuffle=True,
+            num_workers=workers,
+            collate_fn=collate,
+            generator=generator,
+        )
+
+    return batches
