@@ -10,12 +10,18 @@ without workers or with two.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import json
 import os
+import statistics
+import sys
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +197,12 @@ def open_datasets(root: Path, tokens: list[Tokens]) -> Opener:
     features = datasets.Features(
         {"id": datasets.Value("string"), "audio_tokens": datasets.Array2D((None, CODEBOOKS), "uint16")}  # pyright: ignore[reportArgumentType]
     )
-    rows = ({"id": identity(number), "audio_tokens": array} for number, array in enumerate(tokens))
-    dataset = datasets.Dataset.from_generator(lambda: rows_of(rows), features=features, cache_dir=str(root))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, array in enumerate(tokens):
+            yield {"id": identity(number), "audio_tokens": array}
+
+    dataset = datasets.Dataset.from_generator(rows, features=features, cache_dir=str(root))
     assert isinstance(dataset, datasets.Dataset)
     shown = dataset.with_format("numpy")
 
@@ -208,3 +218,75 @@ def open_datasets(root: Path, tokens: list[Tokens]) -> Opener:
         )
 
     return batches
+
+
+OPENERS: dict[str, Callable[[Path, list[Tokens]], Opener]] = {
+    "audioprep parquet": open_ours_parquet,
+    "audioprep tar": open_ours_tar,
+    "litdata": open_litdata,
+    "mosaicml-streaming": open_streaming,
+    "webdataset": open_webdataset,
+    "datasets": open_datasets,
+}
+
+
+def samples_a_second(batches: Callable[[], Iterable[Any]], samples: int) -> float:
+    """Runs one epoch, as a trainer does: a batch lives until the next one is there."""
+    start = time.perf_counter()
+    seen = 0
+    for _, mask, _ in batches():
+        seen += len(mask)
+    elapsed = time.perf_counter() - start
+    if seen != samples:
+        raise SystemExit(f"an epoch had {seen} of {samples} samples")
+    return samples / elapsed
+
+
+def measure(openers: dict[str, Opener], samples: int, repeats: int, workers: int) -> dict[str, float]:
+    """Medians of runs that take turns, so that what else the machine does falls on all of them alike."""
+    runs: dict[str, list[float]] = {name: [] for name in openers}
+    for epoch in range(repeats + 1):
+        for name, batches in openers.items():
+            speed = samples_a_second(lambda batches=batches: batches(workers, epoch), samples)
+            if epoch:  # the first turn fills caches
+                runs[name].append(speed)
+    return {name: statistics.median(speeds) for name, speeds in runs.items()}
+
+
+def report(speeds: dict[int, dict[str, float]], sizes: dict[str, int], codes: int) -> str:
+    heads = "".join(f"{f'{workers} workers':>12}{'ours is':>9}" for workers in speeds)
+    lines = [f"{'samples a second':20}{heads}{'bits a code':>13}"]
+    for name, size in sizes.items():
+        cells = "".join(f"{row[name]:12,.0f}{row['audioprep parquet'] / row[name]:8.2f}x" for row in speeds.values())
+        lines.append(f"{name:20}{cells}{size * 8 / codes:13.2f}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--samples", type=int, default=6000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--peers", nargs="+", choices=[*OPENERS][len(OURS) :], default=[*OPENERS][len(OURS) :])
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    tokens = make_tokens(arguments.samples)
+    with tempfile.TemporaryDirectory() as folder:
+        roots = {name: Path(folder) / name.replace(" ", "-") for name in (*OURS, *arguments.peers)}
+        openers = {name: OPENERS[name](root, tokens) for name, root in roots.items()}
+        sizes = {name: sum(f.stat().st_size for f in root.rglob("*") if f.is_file()) for name, root in roots.items()}
+        speeds = {workers: measure(openers, len(tokens), arguments.repeats, workers) for workers in arguments.workers}
+    ratios = {
+        workers: row["audioprep parquet"] / max(row[name] for name in arguments.peers)
+        for workers, row in speeds.items()
+    }
+    if arguments.json:
+        print(json.dumps({"samples_a_second": speeds, "bytes": sizes, "ours_to_fastest_peer": ratios}))
+    else:
+        print(report(speeds, sizes, sum(map(len, tokens)) * CODEBOOKS))
+    return int(min(ratios.values()) < 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

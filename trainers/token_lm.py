@@ -21,13 +21,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
@@ -50,20 +50,26 @@ class Settings(BaseModel):
 
     shards: Path = Field(description="Shard set with a column of tokens.")
     out: Path = Field(description="Folder for checkpoint, loss log and TensorBoard events.")
-    steps: int = Field(1000, ge=1, description="Steps of the optimizer in all.")
-    batch_size: int = Field(8, ge=1, description="Items a step and process.")
-    lr: float = Field(1e-3, gt=0, description="Highest learning rate; it falls to a tenth along a cosine.")
-    warmup: int = Field(20, ge=0, description="Steps in which the learning rate rises.")
-    width: int = Field(192, ge=8, description="Dimensions of the model; a multiple of heads.")
-    depth: int = Field(4, ge=1, description="Layers.")
-    heads: int = Field(4, ge=1, description="Attention heads.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped in training.")
-    max_frames: int = Field(256, ge=1, description="Frames of an item that are used.")
-    seed: int = Field(0, description="Seed of weights, order and dropout.")
-    device: str = Field("auto", description="cpu, cuda, cuda:1, or auto.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of the model's layers.")
-    save_every: int = Field(100, ge=1, description="Steps between checkpoints.")
-    num_workers: int = Field(0, ge=0, description="Processes that read shards.")
+    steps: int = Field(default=1000, ge=1, description="Steps of the optimizer in all.")
+    batch_size: int = Field(default=8, ge=1, description="Items a step and process.")
+    lr: float = Field(default=1e-3, gt=0, description="Highest learning rate; it falls to a tenth along a cosine.")
+    warmup: int = Field(default=20, ge=0, description="Steps in which the learning rate rises.")
+    width: int = Field(default=192, ge=8, description="Dimensions of the model; a multiple of heads.")
+    depth: int = Field(default=4, ge=1, description="Layers.")
+    heads: int = Field(default=4, ge=1, description="Attention heads.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped in training.")
+    max_frames: int = Field(default=256, ge=1, description="Frames of an item that are used.")
+    seed: int = Field(default=0, description="Seed of weights, order and dropout.")
+    device: str = Field(default="auto", description="cpu, cuda, cuda:1, or auto.")
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Arithmetic of the model's layers.")
+    save_every: int = Field(default=100, ge=1, description="Steps between checkpoints.")
+    num_workers: int = Field(default=0, ge=0, description="Processes that read shards.")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
 
 
 # What a checkpoint fixes; the other settings may change when a run goes on.

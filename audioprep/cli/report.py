@@ -15,7 +15,7 @@ def _lines(summary: dict[str, Any], indent: int) -> list[str]:
     lines = []
     for name, value in summary.items():
         label = " " * indent + f"{name.replace('_', ' '):{width}}"
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict) and any(isinstance(inner, (dict, list)) for inner in value.values()):
             lines += [label.rstrip(), *_lines(value, indent + 2)]
         elif isinstance(value, list) and value:
             lines += [label.rstrip(), *(" " * (indent + 2) + _text(item) for item in value)]
@@ -25,7 +25,7 @@ def _lines(summary: dict[str, Any], indent: int) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return ", ".join(f"{name.replace('_', ' ')} {_text(inner)}" for name, inner in value.items())
     if isinstance(value, float):
         return f"{value:,.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

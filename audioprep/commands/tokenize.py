@@ -50,7 +50,16 @@ def run(settings: Settings, console: Console) -> Summary:
     job, options = _job(settings)
     with console.observer() as observer:
         totals = run_job(job, options, observer)
-    return {"out": str(settings.out)} | totals
+    return {
+        "out": str(settings.out),
+        "inputs": totals["inputs"],
+        "rows": totals["rows"],
+        "failed": totals["failed"],
+        "failures": str(settings.out / "failures.parquet") if totals["failed"] else "none",
+        "hours": totals["seconds"] / 3600,
+        "num_frames": totals["num_frames"],
+        "splits": {name: split["rows"] for name, split in totals["splits"].items()},
+    }
 
 
 def plan(settings: Settings, console: Console) -> Summary:

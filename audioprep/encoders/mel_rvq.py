@@ -45,10 +45,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     weights: Path | None = Field(
-        None, description="A file made by `audioprep fit mel-rvq`. Default: the small one that comes along."
+        default=None,
+        description="A file made by `audioprep fit mel-rvq`. Default: the small one that comes along.",
     )
-    num_codebooks: int | None = Field(None, ge=1, description="Use only the first so many codebooks.")
-    device: str = Field("cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="cpu, cuda, cuda:1, or auto.")
+    num_codebooks: int | None = Field(default=None, ge=1, description="Use only the first so many codebooks.")
+    device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="cpu, cuda, cuda:1, or auto.")
 
 
 def describe(settings: Settings) -> EncoderSpec:

@@ -82,7 +82,7 @@ def fit_mel_rvq(
             block are used, so that no cut is ever heard: a block of 10 s gives 248 frames of 250.
         num_codebooks: `K`.
         codebook_size: `N`, at most 65,536.
-        dim: principal components that are kept of 512; 128 keep over 99% of the energy of most music.
+        dim: principal components that are kept of 512; 128 keep 99.3% of the bundled recordings' energy.
         max_frames: size of the random sample of frames that is fitted to.
         seed: of the sample and of k-means.
         device: where k-means runs: `cpu`, `cuda`, `cuda:1` or `auto`.

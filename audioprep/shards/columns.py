@@ -16,6 +16,11 @@ ITEM_COLUMNS = (
 )  # fmt: skip
 
 
+def array_type(value_type: pa.DataType, width: int) -> pa.ListType:
+    """The type of a column of arrays `[frames, width]`; the inner fields are named as Parquet names them."""
+    return pa.list_(pa.field("element", pa.list_(pa.field("element", value_type), width)))
+
+
 def is_array(type_: pa.DataType) -> bool:
     """Whether a column holds arrays `[frames, width]`."""
     return pa.types.is_list(type_) and pa.types.is_fixed_size_list(type_.value_type)
@@ -38,9 +43,7 @@ def _array_column(values: list[np.ndarray], type_: pa.ListType) -> pa.Array:
     flat = np.concatenate(values).ravel() if values else np.empty(0)
     flat = pa.array(flat.astype(item_type.to_pandas_dtype(), copy=False))
     offsets = pa.array(np.cumsum([0, *lengths]), pa.int32())
-    return pa.ListArray.from_arrays(
-        offsets, pa.FixedSizeListArray.from_arrays(flat, type_.value_type.list_size), type=type_
-    )
+    return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(flat, type=type_.value_type), type=type_)
 
 
 def to_arrays(column: pa.ChunkedArray | pa.Array) -> list[np.ndarray]:

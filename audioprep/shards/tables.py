@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audioprep.shards.columns import to_table
+from audioprep.shards.columns import array_type, to_table
 from audioprep.shards.dataset import Dataset
 
 _ROWS = 512
@@ -69,7 +69,7 @@ def _schema(dataset: Dataset, row: dict[str, Any]) -> pa.Schema:
     for name, kind in dataset.columns.items():
         value = row[name]
         if isinstance(value, np.ndarray):
-            fields.append((name, pa.list_(pa.list_(pa.from_numpy_dtype(value.dtype), value.shape[1]))))
+            fields.append((name, array_type(pa.from_numpy_dtype(value.dtype), value.shape[1])))
         else:
             fields.append((name, pa.type_for_alias(kind)))
     return pa.schema(fields)

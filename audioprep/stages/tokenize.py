@@ -16,6 +16,7 @@ from audioprep.corpus.entry import Entry
 from audioprep.encoders.base import Encoder, EncoderSpec
 from audioprep.encoders.registry import load_encoder
 from audioprep.errors import InputError
+from audioprep.shards.columns import array_type
 from audioprep.stages.base import Failed, Kept, Outcome, Resources
 from audioprep.stages.read_ahead import Facts, read_ahead
 
@@ -52,7 +53,7 @@ class Tokenize:
                 ("duration", pa.float64()),
                 ("sample_rate", pa.int32()),
                 ("channels", pa.int32()),
-                (self.column, pa.list_(pa.list_(token, num_codebooks))),
+                (self.column, array_type(token, num_codebooks)),
                 ("num_frames", pa.int32()),
             ]
         )

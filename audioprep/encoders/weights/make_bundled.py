@@ -21,8 +21,8 @@ from audioprep.encoders.mel_rvq_fit import fit_mel_rvq
 from audioprep.errors import InputError
 from audioprep.samples import sample_folder
 
-_SPEEDS = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4)
-_GAINS = (1.0, 0.25)
+_SPEEDS = (0.75, 0.87, 1.0, 1.15, 1.33)
+_GAINS = (1.0, 0.4)
 
 
 def training_audio() -> Iterator[NDArray[np.float32]]:
