@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
 from audioprep.commands.base import CommandSettings, Console, Summary
 from audioprep.engine.commit import sha256_of
-from audioprep.shards.columns import is_array
+from audioprep.shards.columns import is_array, to_arrays
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 
@@ -92,15 +92,14 @@ def _values(dataset: Dataset, shard: dict[str, Any], table: pa.Table) -> Iterato
     if types != dataset.columns:
         yield f"its columns are {types}, and dataset.json says {dataset.columns}"
         return
-    if table.column("id").null_count or pc.any(pc.not_equal(table.column("split"), shard["split"])).as_py():
+    if table.column("id").null_count or table.column("split").unique().to_pylist() != [shard["split"]]:
         yield "an item without an id, or of another split"
     for field in table.schema:
         if not is_array(field.type):
             continue
-        column = table.column(field.name)
-        if not pc.all(pc.equal(pc.list_value_length(column), table.column("num_frames"))).as_py():
+        arrays = to_arrays(table.column(field.name))
+        if [len(array) for array in arrays] != table.column("num_frames").to_pylist():
             yield f"{field.name}: its lengths are not num_frames"
         size = dataset.encoders[field.name]["codebook_size"]
-        values = pc.list_flatten(pc.list_flatten(column))
-        if len(values) and pc.max(values).as_py() >= size:
-            yield f"{field.name}: holds the id {pc.max(values).as_py()}, and a codebook has {size}"
+        if (largest := np.concatenate(arrays).max(initial=0)) >= size:
+            yield f"{field.name}: holds the id {largest}, and a codebook has {size}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pyarrow as pa
@@ -82,7 +84,7 @@ def split_embedded(uri: str) -> tuple[str, int] | None:
     return (match[1], int(match[2])) if match else None
 
 
-def text_fields(record: dict[str, object]) -> dict[str, str]:
+def text_fields(record: Mapping[str, object]) -> dict[str, Any]:
     """Sorts a manifest's or side-car's keys into the columns of an entry.
 
     Known names (and their aliases) become columns; a list of tags is joined by commas; all else goes into

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,7 @@ def _path_column(path: str, names: list[str]) -> str:
     )
 
 
-def _entry(manifest: str, place: str, where: object, record: dict[str, object]) -> Entry:
+def _entry(manifest: str, place: str, where: object, record: Mapping[str, object]) -> Entry:
     if not isinstance(where, str) or not where.strip():
         return _problem(manifest, place, "the manifest names no file in this row")
     path = os.path.normpath(os.path.join(os.path.dirname(manifest), os.path.expanduser(where.strip())))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ class EncoderSpec:
         """Frames that `samples` samples give: a frame that has begun counts."""
         return -(-samples // self.hop_length)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """The spec as plain values, for `dataset.json`."""
         return asdict(self) | {"frame_rate": self.frame_rate}
 

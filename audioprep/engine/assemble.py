@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from audioprep.engine.commit import atomic_path, digest, read_json, sha256_of, write_json
 from audioprep.engine.layout import Layout
@@ -132,10 +131,11 @@ def _write_group(
     with contextlib.ExitStack() as commits:
         for part in parts:
             table = _join(part, stores, settings.splits)
-            for split in sorted(set(table.column("split").to_pylist())):
+            of_rows = table.column("split").to_numpy()
+            for split in sorted(set(of_rows)):
                 if split not in drafts:
                     drafts[split] = _open_draft(commits, layout, f"{split}-{number:05d}", split, settings.format)
-                drafts[split].add(table.filter(pc.equal(table.column("split"), split)))
+                drafts[split].add(table.filter(pa.array(of_rows == split)))
         return [drafts[split].finish() for split in sorted(drafts)]
 
 
@@ -156,8 +156,8 @@ class _Draft:
         self._writer = self._writer or self._open(table.schema)
         self._writer.write(table)
         self._rows += len(table)
-        self._frames += pc.sum(table.column("num_frames")).as_py()
-        self._seconds += pc.sum(table.column("duration")).as_py()
+        self._frames += int(table.column("num_frames").to_numpy().sum())
+        self._seconds += float(table.column("duration").to_numpy().sum())
 
     def finish(self) -> ShardFile:
         assert self._writer

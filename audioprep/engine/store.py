@@ -97,7 +97,8 @@ class Store:
             SystemFault: the file was damaged after it was committed.
         """
         try:
-            return pq.read_table(self._file(part), partitioning=None)
+            with pq.ParquetFile(self._file(part)) as file:
+                return file.read()
         except (OSError, pa.ArrowInvalid) as error:
             raise SystemFault(
                 f"{self._file(part)}: damaged after it was written: {error}. Run the same command with "

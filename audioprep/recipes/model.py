@@ -32,8 +32,9 @@ class Recipe(BaseModel):
 def recipe_model() -> type[Recipe]:
     """`Recipe` with the exact type of every stage; its JSON Schema is what editors check recipes with."""
     stages = tuple(_stage_model(name, module) for name, module in COMMANDS.items())
-    stage = Annotated[Union[stages], Field(discriminator="stage")]  # noqa: UP007  built at run time
-    return create_model("Recipe", __base__=Recipe, stages=(list[stage], Field(min_length=1)))
+    # Built at run time, which type checkers cannot follow.
+    stage = Annotated[Union[stages], Field(discriminator="stage")]  # noqa: UP007  # pyright: ignore
+    return create_model("Recipe", __base__=Recipe, stages=(list[stage], Field(min_length=1)))  # pyright: ignore
 
 
 def _stage_model(command: str, module: ModuleType) -> type[BaseModel]:
@@ -41,7 +42,7 @@ def _stage_model(command: str, module: ModuleType) -> type[BaseModel]:
         f"{command.capitalize()}Stage",
         __base__=module.Settings,
         __doc__=module.__doc__,
-        stage=(Literal[command], Field(description="What to do.")),
+        stage=(Literal[command], Field(description="What to do.")),  # pyright: ignore
         name=(str, Field(command, description="What `--set NAME.key=value` calls it.")),
     )
 

@@ -58,4 +58,4 @@ def choose_split(item_id: str, wanted: str | None, splits: Mapping[str, float]) 
         if place < share:
             return name
         place -= share
-    return next(reversed(splits))  # rounding at the very end
+    return list(splits)[-1]  # rounding at the very end
