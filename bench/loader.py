@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import io
 import json
 import os
 import statistics
 import sys
-import tarfile
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from audioprep.shards.columns import to_table, with_features
+from audioprep.shards.columns import array_type, to_table
+from audioprep.shards.dataset import SCHEMA_VERSION
 from audioprep.shards.loader import ShardLoader, pad_frames, to_tensors
+from audioprep.shards.writers import SUFFIX, WRITERS, Format
 
 BATCH, CODEBOOKS, SHARDS = 32, 9, 4
 OURS = ("audioprep parquet", "audioprep tar")
@@ -62,56 +62,28 @@ def identity(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()[:32]
 
 
-def open_ours_parquet(root: Path, tokens: list[Tokens]) -> Opener:
+def open_ours(root: Path, tokens: list[Tokens], storage: Format) -> Opener:
     schema = pa.schema(
-        {
-            "id": pa.string(),
-            "num_frames": pa.int32(),
-            "audio_tokens": pa.list_(pa.list_(pa.uint16(), CODEBOOKS)),
-        }
+        {"id": pa.string(), "num_frames": pa.int32(), "audio_tokens": array_type(pa.uint16(), CODEBOOKS)}
     )
     (root / "data").mkdir(parents=True)
+    (root / "index").mkdir()
+    shards = []
     for number, share in enumerate(shares(tokens)):
+        path = root / f"data/train-{number:05d}{SUFFIX[storage]}"
+        writer = WRITERS[storage](path, root / f"index/{path.stem}.parquet", schema)
         rows = [{"id": identity(i), "num_frames": len(tokens[i]), "audio_tokens": tokens[i]} for i in share]
-        pq.write_table(
-            to_table(rows, with_features(schema)),
-            root / f"data/train-{number:05d}.parquet",
-            row_group_size=512,
-            compression="zstd",
-            write_page_index=True,
-        )
-    return _ours(root, "parquet", tokens, schema)
-
-
-def open_ours_tar(root: Path, tokens: list[Tokens]) -> Opener:
-    (root / "index").mkdir(parents=True)
-    write_tars(root / "data", tokens)
-    for path in sorted((root / "data").iterdir()):
-        with tarfile.open(path) as tar:
-            members = tar.getmembers()
-        jsons, arrays = members[::2], members[1::2]
-        frames = [len(tokens[int(member.name.split(".")[0], 16)]) for member in jsons]
-        sizes = [count * CODEBOOKS * 2 for count in frames]
-        index = {
-            "key": [member.name.split(".")[0] for member in jsons],
-            "json_offset": [member.offset_data for member in jsons],
-            "json_size": [member.size for member in jsons],
-            "audio_tokens.offset": [m.offset_data + m.size - size for m, size in zip(arrays, sizes, strict=True)],
-            "audio_tokens.frames": pa.array(frames, pa.int32()),
-        }
-        pq.write_table(pa.table(index), root / "index" / f"{path.stem}.parquet")
-    return _ours(root, "webdataset", tokens, pa.schema({"id": pa.string(), "audio_tokens": pa.null()}))
-
-
-def _ours(root: Path, storage: str, tokens: list[Tokens], schema: pa.Schema) -> Opener:
-    paths = sorted((root / "data").iterdir())
-    entries = [
-        {"path": f"data/{path.name}", "split": "train", "rows": len(share), "sha256": ""}
-        for path, share in zip(paths, shares(tokens), strict=True)
-    ]
-    columns = {field.name: str(field.type) for field in schema}
-    head = {"format": "audioprep", "schema_version": 1, "storage": storage, "columns": columns}
-    (root / "dataset.json").write_text(json.dumps(head | {"shards": entries}), encoding="utf-8")
+        writer.write(to_table(rows, schema))
+        writer.close()
+        shards.append({"path": f"data/{path.name}", "split": "train", "rows": len(share), "sha256": ""})
+    description = {
+        "format": "audioprep",
+        "schema_version": SCHEMA_VERSION,
+        "storage": storage,
+        "columns": {field.name: str(field.type) for field in schema},
+        "shards": shards,
+    }
+    (root / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
 
     def batches(workers: int, epoch: int) -> Iterable[Any]:
         loader = ShardLoader(root, batch_size=BATCH, num_workers=workers, rank=0, world_size=1)
@@ -121,23 +93,14 @@ def _ours(root: Path, storage: str, tokens: list[Tokens], schema: pa.Schema) -> 
     return batches
 
 
-def write_tars(root: Path, tokens: list[Tokens]) -> None:
-    root.mkdir(parents=True)
-    for number, share in enumerate(shares(tokens)):
-        with tarfile.open(root / f"train-{number:05d}.tar", "w") as tar:
-            for i in share:
-                array = io.BytesIO()
-                np.save(array, tokens[i])
-                for name, content in (("json", json.dumps({"id": identity(i)}).encode()), ("npy", array.getvalue())):
-                    member = tarfile.TarInfo(f"{i:016x}.{'audio_tokens.' * (name == 'npy')}{name}")
-                    member.size = len(content)
-                    tar.addfile(member, io.BytesIO(content))
-
-
 def open_webdataset(root: Path, tokens: list[Tokens]) -> Opener:
     import webdataset as wds
 
-    write_tars(root, tokens)
+    root.mkdir()
+    for number, share in enumerate(shares(tokens)):
+        with wds.TarWriter(str(root / f"train-{number:05d}.tar")) as writer:
+            for i in share:
+                writer.write({"__key__": identity(i), "json": {"id": identity(i)}, "audio_tokens.npy": tokens[i]})
     urls = [str(path) for path in sorted(root.iterdir())]
 
     def batches(workers: int, epoch: int) -> Iterable[Any]:
@@ -221,8 +184,8 @@ def open_datasets(root: Path, tokens: list[Tokens]) -> Opener:
 
 
 OPENERS: dict[str, Callable[[Path, list[Tokens]], Opener]] = {
-    "audioprep parquet": open_ours_parquet,
-    "audioprep tar": open_ours_tar,
+    "audioprep parquet": partial(open_ours, storage="parquet"),
+    "audioprep tar": partial(open_ours, storage="webdataset"),
     "litdata": open_litdata,
     "mosaicml-streaming": open_streaming,
     "webdataset": open_webdataset,

@@ -30,7 +30,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x0b\x77", "ac3"),
     (0, b".snd", "au"),
     (0, b"caff", "caf"),
-    (0, b"wvPk", "wavpack"),
+    (0, b"wvpk", "wavpack"),
     (0, b"TTA1", "tta"),
     (0, b"MAC ", "ape"),
     (0, b"FLV\x01", "flv"),

@@ -65,8 +65,8 @@ def write_text(target: Path, text: str, scratch: Path) -> None:
 
 
 def write_json(target: Path, value: object, scratch: Path) -> None:
-    """Commits a small JSON file with sorted keys, so that equal values give equal bytes."""
-    write_text(target, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", scratch)
+    """Commits a small JSON file; keys keep their order."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n", scratch)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -21,13 +21,14 @@ from audioprep.engine.plan import Plan
 from audioprep.engine.pool import Pool
 from audioprep.engine.store import Check, Store
 from audioprep.engine.worker import Progress, Task
-from audioprep.errors import SystemFault, UsageError
+from audioprep.errors import Reason, SystemFault, UsageError
 from audioprep.shards.dataset import SCHEMA_VERSION, data_card
 from audioprep.shards.split import check_splits
 from audioprep.stages.base import Resources, Stage
 
-# So many inputs that fail without one that works between them: the disk, the mount or the settings are at fault.
-FAILURES_IN_A_ROW = 2000
+# So many inputs that cannot be read, without one that can between them: the disk or the mount has gone.
+UNREADABLE_IN_A_ROW = 2000
+_UNREADABLE = {Reason.NOT_FOUND, Reason.NO_PERMISSION, Reason.UNREADABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +213,12 @@ def _work(
     for task, records in pool.run(tasks, observer.progress):
         failed = max(len(record.failures) for record in records)
         observer.part_done(task.part.rows, failed)
-        in_a_row = in_a_row + failed if failed == task.part.rows else 0
-        if in_a_row >= FAILURES_IN_A_ROW:
-            last = records[-1].failures[-1]["message"]
+        unreadable = [failure for failure in records[-1].failures if failure["error"] in _UNREADABLE]
+        in_a_row = in_a_row + len(unreadable) if len(unreadable) == task.part.rows else 0
+        if in_a_row >= UNREADABLE_IN_A_ROW:
             raise SystemFault(
-                f"the last {in_a_row} inputs have all failed (the last one: {last}). Is a disk or a mount gone? "
-                "Mend it and run the same command with --retry-failed."
+                f"the last {in_a_row} inputs cannot be read (the last one: {unreadable[-1]['message']}). Is a disk or "
+                "a mount gone? Mend it and run the same command with --retry-failed."
             )
 
 

@@ -10,18 +10,14 @@ from audioprep.audio.backends.base import Backend
 NAMES = ("soundfile", "pyav", "ffmpeg", "torchcodec")
 
 # Fastest first, as `bench/decode.py` measures them. torchcodec comes last: PyAV is as fast without its
-# import of torch. soundfile stays out where libsndfile cannot read the format.
-_ORDERS: dict[str | None, tuple[str, ...]] = {
-    **dict.fromkeys(("wav", "rf64", "w64", "aiff"), ("soundfile", "pyav", "ffmpeg")),
-    **dict.fromkeys(("flac", "mp3", "vorbis", "opus"), ("pyav", "soundfile", "ffmpeg", "torchcodec")),
-    None: ("pyav", "ffmpeg"),
-}
-_OTHERS = ("pyav", "ffmpeg", "torchcodec")
+# import of torch. libsndfile is the fastest for PCM alone.
+_PCM = {"wav", "rf64", "w64", "aiff"}
+_ORDER = ("pyav", "ffmpeg", "torchcodec")
 
 
 def order(container: str | None) -> tuple[str, ...]:
     """Names of the backends to try for a sniffed format, in order."""
-    return _ORDERS.get(container, _OTHERS)
+    return ("soundfile", *_ORDER) if container in _PCM else _ORDER
 
 
 def load(name: str) -> Backend:

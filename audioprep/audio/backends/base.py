@@ -86,8 +86,6 @@ class Decoder(Protocol):
 class Backend(Protocol):
     """A module that decodes through one library."""
 
-    NAME: str
-
     def version(self) -> str:
         """The library's version.
 
@@ -127,6 +125,7 @@ def to_float(rows: NDArray[np.generic], out: NDArray[np.float32]) -> None:
     elif np.issubdtype(rows.dtype, np.integer):
         scale = 1 / (1 << (8 * rows.dtype.itemsize - 1))
     else:
-        np.copyto(out, rows, casting="same_kind")
+        with np.errstate(over="ignore"):  # a double that float32 cannot hold becomes infinite, which is found later
+            np.copyto(out, rows, casting="same_kind")
         return
     np.multiply(rows, np.float32(scale), out=out, casting="same_kind")

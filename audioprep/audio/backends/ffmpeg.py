@@ -18,8 +18,6 @@ from audioprep.audio.backends.base import BLOCK_FRAMES, AudioInfo, DecodeError, 
 from audioprep.audio.backends.pyav import DEMUXERS
 from audioprep.audio.source import Source
 
-NAME = "ffmpeg"
-
 _MASK_NAMES = ("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR")  # by bit of the mask
 _DEFAULT_LAYOUTS = {1: "mono", 2: "stereo"}
 

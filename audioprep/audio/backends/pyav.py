@@ -24,11 +24,9 @@ from audioprep.audio.source import Source
 from audioprep.errors import Reason
 
 if TYPE_CHECKING:
-    from av import AudioFrame, AudioLayout, Packet
+    from av import AudioFifo, AudioFrame, AudioLayout, Packet
     from av.audio.stream import AudioStream
     from av.container import InputContainer
-
-NAME = "pyav"
 
 # The demuxers that may read an input. Playlists (hls, concat, dash) and image lists would open other files.
 DEMUXERS = (
@@ -89,33 +87,48 @@ class PyAVDecoder:
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         # Converting each small frame in Python would take as long as decoding; libavutil's FIFO joins them.
         fifo = self._av.AudioFifo()
+        last: AudioFrame | None = None
+        fault: DecodeError | None = None
         count = 0
-        for frame in self._frames():
-            frame.pts = None
-            count += frame.samples
-            if frame.layout.nb_channels != self.info.channels:  # the FIFO would read beyond the frame
-                raise DecodeError(Reason.UNSUPPORTED, "its channels change in the middle; split or convert it")
-            try:
-                fifo.write(frame)
-            except ValueError as error:
-                detail = "its sample rate or type changes in the middle; split or convert it"
-                raise DecodeError(Reason.UNSUPPORTED, detail) from error
-            while count >= BLOCK_FRAMES:
-                count -= BLOCK_FRAMES
-                yield _samples(fifo.read(BLOCK_FRAMES))
-        if count:
-            yield _samples(fifo.read(count))
+        try:
+            for frame in self._frames():
+                frame.pts = None
+                self._write(fifo, frame)
+                count += frame.samples
+                while count >= BLOCK_FRAMES + frame.samples:  # the last frame stays, as it may be cut
+                    count -= BLOCK_FRAMES
+                    yield _samples(fifo.read(BLOCK_FRAMES))
+                last = frame
+        except DecodeError as error:
+            fault = error
+        count -= self._padding(last) if last else 0
+        while count > 0:
+            yield _samples(fifo.read(min(count, BLOCK_FRAMES)))
+            count -= BLOCK_FRAMES
+        if fault:  # after the audio before it, so that no other decoder is tried
+            raise fault
 
     def close(self) -> None:
         self._container.close()
+
+    def _write(self, fifo: AudioFifo, frame: AudioFrame) -> None:
+        if frame.layout.nb_channels != self.info.channels:  # the FIFO would read beyond the frame
+            raise DecodeError(Reason.UNSUPPORTED, "its channels change in the middle; split or convert it")
+        try:
+            fifo.write(frame)
+        except ValueError as error:
+            detail = "its sample rate or type changes in the middle; split or convert it"
+            raise DecodeError(Reason.UNSUPPORTED, detail) from error
 
     def _first_track(self) -> AudioStream:
         if not self._container.streams.audio:
             raise DecodeError(Reason.NOT_AUDIO, "it has no audio track; remove it from the source")
         stream = self._container.streams.audio[0]
         context: Any = stream.codec_context
-        if context is None or not stream.rate or stream.format is None:
+        if context is None:
             raise DecodeError(Reason.UNSUPPORTED, "no decoder knows its audio track's codec; convert it")
+        if not stream.rate or stream.format is None:
+            raise self._broken("its audio track tells no sample rate or sample type")
         check_shape(stream.rate, stream.channels)
         context.thread_type = "NONE"
         context.thread_count = 1
@@ -172,6 +185,12 @@ class PyAVDecoder:
         if broken and not started:
             raise self._error(broken, "no part of it can be decoded")
 
+    def _padding(self, frame: AudioFrame) -> int:
+        """Samples of an mp4 file's last frame that its table of durations cuts off: the encoder's padding."""
+        if self._format != "mp4" or not frame.duration or not frame.time_base:
+            return 0
+        return max(0, frame.samples - math.ceil(frame.duration * frame.time_base * frame.sample_rate))
+
     def _packets(self) -> Iterator[Packet]:
         try:
             yield from self._container.demux(self._stream)
@@ -196,9 +215,11 @@ class PyAVDecoder:
     def _error(self, error: Exception, detail: str) -> Exception:
         if isinstance(error, (MemoryError, self._av.error.PermissionError)):
             return error
-        reason = Reason.CORRUPT if self._format else Reason.NOT_AUDIO
-        what = getattr(error, "strerror", None) or str(error)
-        return DecodeError(reason, f"{detail} ({what}); fetch it again or remove it")
+        return self._broken(f"{detail} ({getattr(error, 'strerror', None) or error})")
+
+    def _broken(self, what: str) -> DecodeError:
+        fault = broken_file(what)
+        return fault if self._format else DecodeError(Reason.NOT_AUDIO, fault.detail)
 
 
 class _Clock:

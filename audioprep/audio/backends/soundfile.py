@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,9 @@ from audioprep.audio.chunks import declared_bytes
 from audioprep.audio.source import Source
 from audioprep.errors import Reason
 
-NAME = "soundfile"
-
+_Read = Literal["int16", "int32", "float32", "float64"]
 # libsndfile's name of a sample type: FFmpeg's name of it, the type to read it as, its bytes a sample.
-_SUBTYPES: dict[str, tuple[str, str, int]] = {
+_SUBTYPES: dict[str, tuple[str, _Read, int]] = {
     "PCM_U8": ("pcm_u8", "int16", 1),
     "PCM_S8": ("pcm_s8", "int16", 1),
     "PCM_16": ("pcm_s16", "int16", 2),
@@ -34,23 +32,8 @@ _SUBTYPES: dict[str, tuple[str, str, int]] = {
     "DOUBLE": ("pcm_f64", "float64", 8),
     "ULAW": ("pcm_mulaw", "int16", 1),
     "ALAW": ("pcm_alaw", "int16", 1),
-    "VORBIS": ("vorbis", "float32", 0),
-    "OPUS": ("opus", "float32", 0),
-    "MPEG_LAYER_III": ("mp3", "float32", 0),
 }
 _READ_FRAMES = 16384  # a step that stays in the cache; it divides BLOCK_FRAMES
-
-
-@cache
-def _sequential() -> Any:
-    """A SoundFile class that never seeks: the package's own does at every read, slowly in flac and mp3."""
-    import soundfile
-
-    class SequentialFile(soundfile.SoundFile):
-        def seekable(self) -> bool:
-            return False
-
-    return SequentialFile
 
 
 def version() -> str:
@@ -66,12 +49,14 @@ def open(source: Source) -> SoundfileDecoder:
 class SoundfileDecoder:
     """A mono or stereo file; libsndfile's binding tells no channel order, so more channels go elsewhere."""
 
+    _dtype: _Read
+
     def __init__(self, source: Source) -> None:
         import soundfile
 
         self._library_error = soundfile.LibsndfileError
         try:
-            self._file = _sequential()(source.path)
+            self._file = soundfile.SoundFile(source.path)
         except soundfile.LibsndfileError as error:
             raise broken_file(f"its header cannot be read ({error.error_string})") from error
         try:
@@ -110,19 +95,12 @@ class SoundfileDecoder:
     def _describe(self, source: Source) -> AudioInfo:
         file = self._file
         check_shape(file.samplerate, file.channels)
-        if file.format == "FLAC":
-            codec, self._dtype, size = "flac", "int16" if file.subtype in ("PCM_16", "PCM_S8") else "int32", 0
-        elif file.subtype in _SUBTYPES:
-            codec, self._dtype, size = _SUBTYPES[file.subtype]
-        else:
+        if file.subtype not in _SUBTYPES:
             raise DecodeError(Reason.UNSUPPORTED, f"{file.subtype} is left to FFmpeg; convert it")
         if file.channels > 2:
             raise DecodeError(Reason.UNSUPPORTED, "the order of its channels is unknown; convert it")
-        frames: int | None = file.frames
-        if size:
-            declared = declared_bytes(source)
-            frames = None if declared is None else declared // (size * file.channels)
-        elif not source.declares_frames:
-            frames = None
+        codec, self._dtype, size = _SUBTYPES[file.subtype]
+        declared = declared_bytes(source)
+        frames = None if declared is None else declared // (size * file.channels)
         layout = "stereo" if file.channels == 2 else "mono"
         return AudioInfo(file.samplerate, file.channels, frames, codec, source.format or "unknown", layout)

@@ -15,8 +15,6 @@ from audioprep.audio.backends.base import BLOCK_FRAMES, DecodeError, broken_file
 from audioprep.audio.source import Source
 from audioprep.errors import Reason
 
-NAME = "torchcodec"
-
 # A range that begins within a frame makes torchcodec decode from the start of the file again, so the whole
 # file is taken at once, and longer files are left to the others to keep memory bounded.
 _MAX_SECONDS = 1200.0
@@ -53,18 +51,17 @@ class TorchcodecDecoder:
     """A file of at most 20 minutes, decoded whole."""
 
     def __init__(self, source: Source) -> None:
-        decoder_class = _decoder_class()
-        header = pyav.open(source)
+        header = pyav.open(source)  # first, as importing torch for a file that holds no audio takes seconds
         header.close()
         self.info, self.positions, self.is_bounded = header.info, header.positions, False
-        try:
-            self._decoder = decoder_class(source.path)
-        except (RuntimeError, ValueError) as error:
-            raise _error(error) from error
         duration = self.info.duration
         if duration is None or duration > _MAX_SECONDS:
             detail = f"torchcodec takes only tracks that declare at most {_MAX_SECONDS:g} s; convert it"
             raise DecodeError(Reason.UNSUPPORTED, detail)
+        try:
+            self._decoder = _decoder_class()(source.path)
+        except (RuntimeError, ValueError) as error:
+            raise _error(error) from error
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         try:

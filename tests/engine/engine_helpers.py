@@ -1,0 +1,142 @@
+"""A stage that needs no model, jobs made with it, and a run in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from audioprep.cli.console import QuietObserver
+from audioprep.corpus.content import content_id
+from audioprep.corpus.entry import Entry
+from audioprep.engine.assemble import ShardSettings
+from audioprep.engine.run import Job, Options, run
+from audioprep.errors import InputError, Reason
+from audioprep.shards.columns import array_type
+from audioprep.stages.base import Failed, Kept, Outcome, Resources
+from audioprep.stages.text import ReadText
+
+HERE = Path(__file__).parent
+KILL_POINTS = HERE / "kill_points"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Gives 2 x 8 tokens, the digest of the file's bytes. A file's first word may be an order to fail.
+
+    `fail`: always; `absent`: as if it could not be found; `crash`, `hang`: unless decoded in isolation;
+    `poison`: kills every worker; `bug`: raises what no stage should; `slow`: takes a while.
+    """
+
+    log: str
+    version: int = 1
+    name: str = "digest"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"version": self.version, "encoder": {"codebook_size": 256}}
+
+    @property
+    def schema(self) -> pa.Schema:
+        columns = [("id", pa.string()), ("duration", pa.float64()), ("sample_rate", pa.int32())]
+        columns += [("channels", pa.int32()), ("audio_tokens", array_type(pa.uint8(), 2)), ("num_frames", pa.int32())]
+        return pa.schema(columns)
+
+    def run(self, entries: Sequence[Entry], resources: Resources) -> Iterator[Outcome]:
+        for row, entry in enumerate(entries):
+            with open(self.log, "a") as log:
+                log.write(f"{Path(entry.uri).name}\n")
+            try:
+                yield Kept(row, self._columns(entry, resources))
+            except InputError as error:
+                yield Failed(row, error)
+            resources.heartbeat(0.1)
+
+    def _columns(self, entry: Entry, resources: Resources) -> dict[str, Any]:
+        data = Path(entry.uri).read_bytes()
+        order = data.split(b" ")[0].decode()
+        if order == "poison" or (order == "crash" and not resources.isolated):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if order == "hang" and not resources.isolated:
+            time.sleep(60)
+        if order == "slow":
+            time.sleep(0.15)
+        if order == "bug":
+            raise ZeroDivisionError("a bug in the stage")
+        if order in ("fail", "absent"):
+            reason = Reason.CORRUPT if order == "fail" else Reason.NOT_FOUND
+            raise InputError(reason, entry.uri, "was told to fail")
+        tokens = np.frombuffer(hashlib.sha256(data).digest()[:16], np.uint8).reshape(8, 2)
+        facts = {"id": content_id(entry.uri), "duration": 0.1, "sample_rate": 8000, "channels": 1}
+        return facts | {"audio_tokens": tokens, "num_frames": 8}
+
+
+def make_corpus(folder: Path, items: int = 20, first: int = 0) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + items):
+        (folder / f"{number:03d}.wav").write_bytes(f"song {number}".encode())
+    return folder
+
+
+def make_job(corpus: Path, out: Path, **changes: Any) -> Job:
+    """By default a shard holds about two parts."""
+    encoders = {"audio_tokens": {"name": "digest", "kind": "tokens", "num_codebooks": 2, "codebook_size": 256,
+                                 "frame_rate": 80.0}}  # fmt: skip
+    shards = ShardSettings("parquet", {"train": 0.8, "test": 0.2}, shard_bytes=1000)
+    job = Job((str(corpus),), out, (ReadText(), Digest(str(corpus.parent / "log.txt"))), encoders, shards)
+    return replace(job, **changes)
+
+
+def run_job(job: Job, **options: Any) -> dict[str, Any]:
+    return run(job, replace(Options(workers=1, part_size=4), **options), QuietObserver())
+
+
+def processed(corpus: Path) -> list[str]:
+    """Names of the files that the stage has seen since the last call, sorted."""
+    log = corpus.parent / "log.txt"
+    names = sorted(log.read_text().split()) if log.exists() else []
+    log.unlink(missing_ok=True)
+    return names
+
+
+def data_bytes(out: Path) -> dict[str, bytes]:
+    """All that readers read, but for `dataset.json`, `README.md`."""
+    files = [*(out / "data").iterdir(), *(out / "index").glob("*")]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+def start(corpus: Path, out: Path, *arguments: str, kill: str = "") -> subprocess.Popen[str]:
+    """Starts a run of `make_job` in a process group of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(KILL_POINTS), str(HERE)]), "AUDIOPREP_KILL": kill}
+    command = [sys.executable, str(HERE / "engine_helpers.py"), str(corpus), str(out), *arguments]
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code of a started run and what it said."""
+    said, _ = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+if __name__ == "__main__":
+    # The class must have the same name here and in the workers.
+    from engine_helpers import make_job, run_job  # type: ignore[no-redef]
+
+    from audioprep.errors import AudioprepError
+
+    try:
+        run_job(make_job(Path(sys.argv[1]), Path(sys.argv[2])), workers=int(sys.argv[3]))
+    except AudioprepError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
