@@ -31,9 +31,10 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from audioprep.shards.collate import pad_frames, to_tensors
 from audioprep.shards.columns import array_type, to_table
 from audioprep.shards.dataset import SCHEMA_VERSION
-from audioprep.shards.loader import ShardLoader, pad_frames, to_tensors
+from audioprep.shards.loader import ShardLoader
 from audioprep.shards.writers import SUFFIX, WRITERS, Format
 
 BATCH, CODEBOOKS, SHARDS = 32, 9, 4
@@ -50,7 +51,7 @@ def make_tokens(samples: int) -> list[Tokens]:
 def collate(items: Sequence[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same for everybody; ours is made of the same two steps."""
     rows = [np.asarray(item["audio_tokens"]) for item in items]
-    return to_tensors(pad_frames(rows), np.array([len(row) for row in rows]))
+    return to_tensors(pad_frames(rows, dtype=np.int64), np.array([len(row) for row in rows]))
 
 
 def shares(tokens: list[Tokens]) -> list[range]:
@@ -94,24 +95,25 @@ def open_ours(root: Path, tokens: list[Tokens], storage: Format) -> Opener:
 
 
 def open_webdataset(root: Path, tokens: list[Tokens]) -> Opener:
-    import webdataset as wds
+    from webdataset.compat import WebDataset, WebLoader
+    from webdataset.writer import TarWriter
 
     root.mkdir()
     for number, share in enumerate(shares(tokens)):
-        with wds.TarWriter(str(root / f"train-{number:05d}.tar")) as writer:
+        with TarWriter(str(root / f"train-{number:05d}.tar")) as writer:
             for i in share:
                 writer.write({"__key__": identity(i), "json": {"id": identity(i)}, "audio_tokens.npy": tokens[i]})
     urls = [str(path) for path in sorted(root.iterdir())]
 
     def batches(workers: int, epoch: int) -> Iterable[Any]:
         dataset = (
-            wds.WebDataset(urls, shardshuffle=len(urls), seed=epoch)
+            WebDataset(urls, shardshuffle=len(urls), seed=epoch)
             .shuffle(1000)
             .decode()
             .map(_from_webdataset)
             .batched(BATCH, collation_fn=collate)
         )
-        return wds.WebLoader(dataset, batch_size=None, num_workers=workers)
+        return WebLoader(dataset, batch_size=None, num_workers=workers)
 
     return batches
 
@@ -140,13 +142,14 @@ def open_litdata(root: Path, tokens: list[Tokens]) -> Opener:
 
 def open_streaming(root: Path, tokens: list[Tokens]) -> Opener:
     import streaming
+    from streaming.base.util import clean_stale_shared_memory
 
     with streaming.MDSWriter(out=str(root), columns={"id": "str", "audio_tokens": "ndarray:uint16"}) as writer:
         for number, array in enumerate(tokens):
             writer.write({"id": identity(number), "audio_tokens": array})
 
     def batches(workers: int, epoch: int) -> Iterable[Any]:
-        streaming.base.util.clean_stale_shared_memory()
+        clean_stale_shared_memory()
         dataset = streaming.StreamingDataset(local=str(root), shuffle=True, shuffle_seed=epoch, batch_size=BATCH)
         return torch.utils.data.DataLoader(dataset, batch_size=BATCH, num_workers=workers, collate_fn=collate)
 
@@ -210,7 +213,7 @@ def measure(openers: dict[str, Opener], samples: int, repeats: int, workers: int
     runs: dict[str, list[float]] = {name: [] for name in openers}
     for epoch in range(repeats + 1):
         for name, batches in openers.items():
-            speed = samples_a_second(lambda batches=batches: batches(workers, epoch), samples)
+            speed = samples_a_second(partial(batches, workers, epoch), samples)
             if epoch:  # the first turn fills caches
                 runs[name].append(speed)
     return {name: statistics.median(speeds) for name, speeds in runs.items()}

@@ -36,7 +36,7 @@ FORMAT = "audioprep.mel-rvq.1"
 BUNDLED = Path(__file__).parent / "weights" / "mel-rvq.safetensors"
 
 _WINDOW_FRAMES = 128
-_BATCH_SIZE = 16
+_BATCH_SIZES = {"cpu": 4, "cuda": 16}  # a CPU gains nothing from more, and the last batch is filled up
 
 
 class Settings(BaseModel):
@@ -64,6 +64,7 @@ def describe(settings: Settings) -> EncoderSpec:
     if FORMAT not in header.get("__metadata__", {}) or shape is None:
         raise UsageError(f"{path}: these are no mel-rvq weights; make them with `audioprep fit mel-rvq`")
     available, codebook_size, dim = shape
+    device = device_class(settings.device)
     if (settings.num_codebooks or 1) > available:
         raise UsageError(f"{path}: has {available} codebooks, and num_codebooks is {settings.num_codebooks}")
     return EncoderSpec(
@@ -74,7 +75,7 @@ def describe(settings: Settings) -> EncoderSpec:
         hop_length=mel_grid.FRAME,
         window=mel_grid.FRAME * _WINDOW_FRAMES,
         context=mel_grid.CONTEXT,
-        batch_size=_BATCH_SIZE,
+        batch_size=_BATCH_SIZES[device],
         fingerprint=hashlib.sha256(content).hexdigest(),
         num_codebooks=settings.num_codebooks or available,
         codebook_size=codebook_size,
@@ -85,7 +86,7 @@ def describe(settings: Settings) -> EncoderSpec:
             "projected_dim": dim,
             "dtype": "float32",
             "tf32": False,
-            "device": device_class(settings.device),
+            "device": device,
             "torch": version("torch"),
         },
     )

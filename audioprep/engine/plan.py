@@ -18,7 +18,7 @@ from audioprep.corpus.entry import ENTRY_SCHEMA, Entry
 from audioprep.corpus.scan import from_batch, to_batch
 from audioprep.engine.commit import atomic_path
 
-MIN_PART_SIZE, MAX_PART_SIZE = 4, 512
+MAX_PART_SIZE = 512
 MAX_PART_BYTES = 2**30  # a part is what a crash loses: of long files it holds fewer
 PARTS_OF_A_SMALL_CORPUS = 32  # so that a few hundred files still occupy several workers
 
@@ -78,7 +78,7 @@ class Plan:
         head = list(islice(new, MAX_PART_SIZE * PARTS_OF_A_SMALL_CORPUS))
         if not head:
             return self
-        size = part_size or max(MIN_PART_SIZE, min(MAX_PART_SIZE, -(-len(head) // PARTS_OF_A_SMALL_CORPUS)))
+        size = part_size or min(MAX_PART_SIZE, -(-len(head) // PARTS_OF_A_SMALL_CORPUS))
         target = self._folder / f"{len(self._generations):05d}.parquet"
         with (
             atomic_path(target, scratch) as temporary,

@@ -64,7 +64,7 @@ def read_flat(
     try:
         with pa.memory_map(str(path)) as file:
             file.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
-            pages = memoryview(file.read_buffer(chunk.total_compressed_size))
+            pages = memoryview(file.read_buffer(chunk.total_compressed_size)).cast("B")
             flat = _flat_file(pages, chunk, _CONVERTED_TYPES[str(type_.value_type)])
         table = pq.ParquetFile(pa.BufferReader(flat)).read(use_threads=False)
         return table[0].combine_chunks().to_numpy().reshape(frames, type_.list_size)
@@ -140,7 +140,7 @@ def _data_page(header: dict[int, Any], body: memoryview, codec: pa.Codec | None)
 
 
 def _decompress(body: memoryview, size: int, codec: pa.Codec | None) -> memoryview:
-    return memoryview(codec.decompress(body, size)) if codec and size else body
+    return memoryview(codec.decompress(body, size)).cast("B") if codec and size else body
 
 
 def _page_header(kind: int, size: int, page: tuple[int, int, Any]) -> bytes:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from audioprep.errors import UsageError
-from audioprep.shards.order import EpochOrder, OrderSettings, Rows, crop_places, num_batches
-from audioprep.shards.reading import Block, ShardReader, nearest, open_split
+from audioprep.shards.batches import EpochBatches, StoredBatch
+from audioprep.shards.collate import to_tensors
+from audioprep.shards.order import OrderSettings, num_batches
+from audioprep.shards.reading import ShardReader, nearest, open_split
 
 _STATE_VERSION = 1
-_DECODE_THREADS = 2
-
-_Blocks = dict[int, Future[Block]]
 
 
 class ShardLoader:
@@ -119,7 +112,7 @@ class ShardLoader:
         return self._iterate()
 
     def _iterate(self) -> Iterator[dict[str, Any]]:
-        dataset = _Batches(
+        dataset = EpochBatches(
             self._reader,
             self._columns,
             self._settings,
@@ -138,10 +131,11 @@ class ShardLoader:
                 # Without one, each epoch would draw from the trainer's global generator.
                 generator=torch.Generator(),
             )
-        memory = Memory()
         for batch in batches:
+            if isinstance(batch, UsageError):
+                raise batch
             self._received += 1
-            yield _finish(batch, memory)
+            yield _finish(batch)
         self.set_epoch(self._epoch + 1)
 
     def set_epoch(self, epoch: int) -> None:
@@ -202,170 +196,11 @@ class ShardLoader:
         }
 
 
-class _Stored(NamedTuple):
-    """A batch on its way from a worker: arrays are still in the type in which they are stored, a quarter of int64."""
-
-    arrays: dict[str, torch.Tensor]
-    lengths: dict[str, NDArray[np.int64]]
-    lists: dict[str, list[Any]]
-
-
-@dataclass
-class _Batches(IterableDataset[_Stored]):
-    """The batches that one process makes: its worker's share of its rank's share of an epoch."""
-
-    reader: ShardReader
-    columns: list[str]
-    settings: OrderSettings
-    epoch: int
-    share: range
-    max_frames: int | None
-    pad_id: int
-
-    def __iter__(self) -> Iterator[_Stored]:
-        worker = get_worker_info()
-        share = self.share[worker.id :: worker.num_workers] if worker else self.share
-        order = EpochOrder(self.reader.block_rows, self.settings, self.epoch, self._lengths)
-        with ThreadPoolExecutor(1 if worker else _DECODE_THREADS) as pool:
-            try:
-                yield from self._decoded_ahead(pool, _windows(order, share))
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
-
-    def _decoded_ahead(self, pool: ThreadPoolExecutor, windows: Iterator[list[Rows]]) -> Iterator[_Stored]:
-        """Makes the batches of one window while the blocks of the next are being decoded."""
-        window = next(windows, [])
-        held = self._submit(pool, window, {})
-        while window:
-            following = next(windows, [])
-            ahead = self._submit(pool, following, held)
-            blocks = {block: future.result() for block, future in held.items()}
-            for rows in window:
-                yield self._batch(rows, blocks)
-            window, held = following, ahead
-
-    def _submit(self, pool: ThreadPoolExecutor, window: list[Rows], held: _Blocks) -> _Blocks:
-        """The blocks of a window: those that the one before it has as well, and the others to come."""
-        blocks = np.unique(self._locate(np.concatenate(window))[0]).tolist() if window else []
-        return {
-            block: held[block] if block in held else pool.submit(self.reader.read, block, self.columns)
-            for block in blocks
-        }
-
-    def _batch(self, rows: Rows, held: dict[int, Block]) -> _Stored:
-        blocks, places = self._locate(rows)
-        parts = [(held[block], place) for block, place in zip(blocks.tolist(), places.tolist(), strict=True)]
-        crops = self._crops(blocks, places)
-        batch = _Stored({}, {}, {})
-        for column in self.columns:
-            values = [block[column][place] for block, place in parts]
-            if column not in self.reader.array_columns:
-                batch.lists[column] = values
-                continue
-            if crops is not None and self.max_frames is not None:
-                values = [_crop(value, self.max_frames, crop) for value, crop in zip(values, crops, strict=True)]
-            batch.lengths[column] = np.array([len(value) for value in values])
-            batch.arrays[column] = torch.from_numpy(pad_frames(values, self.pad_id))
-        return batch
-
-    def _locate(self, rows: Rows) -> tuple[Rows, Rows]:
-        """The block of each row, and its place in there."""
-        ends = self.reader.block_ends
-        blocks = np.searchsorted(ends, rows, side="right")
-        return blocks, rows - ends[blocks] + self.reader.block_rows[blocks]
-
-    def _lengths(self, rows: Rows) -> NDArray[np.integer]:
-        blocks, places = self._locate(rows)
-        lengths = np.zeros(len(rows), np.int64)
-        for block in np.unique(blocks).tolist():
-            here = blocks == block
-            lengths[here] = self.reader.frames(block)[places[here]]
-        return lengths if self.max_frames is None else np.minimum(lengths, self.max_frames)
-
-    def _crops(self, blocks: Rows, places: Rows) -> list[float] | None:
-        """Where each row is cropped, from 0 at its beginning to 1 at its end; None if none is."""
-        if self.max_frames is None:
-            return None
-        if not self.settings.shuffle:
-            return [0.0] * len(blocks)
-        seed, sizes = self.settings.seed, self.reader.block_rows
-        return [
-            float(crop_places(int(sizes[block]), seed, self.epoch, block)[place])
-            for block, place in zip(blocks.tolist(), places.tolist(), strict=True)
-        ]
-
-
-def _windows(order: EpochOrder, share: range) -> Iterator[list[Rows]]:
-    """The rows of the batches in `share`, window by window; windows without any are left out."""
-    while share:
-        window = order.window(order.window_of(share[0]))
-        here = range(share[0], min(window.stop, share.stop), share.step)
-        yield [window.batch(number) for number in here]
-        share = share[len(here) :]
-
-
-def _crop(value: NDArray[np.generic], frames: int, place: float) -> NDArray[np.generic]:
-    begin = int(place * (max(len(value) - frames, 0) + 1))
-    return value[begin : begin + frames]
-
-
-def pad_frames(rows: Sequence[NDArray[np.generic]], pad_id: int = 0) -> NDArray[np.generic]:
-    """Puts rows `[F_i, K]` into one array `[B, max F_i, K]`, in their own type if that can hold `pad_id`."""
-    first = rows[0]
-    fits = first.dtype.kind == "f" or np.can_cast(np.min_scalar_type(pad_id), first.dtype)
-    shape = (len(rows), max(map(len, rows)), *first.shape[1:])
-    out = np.empty(shape, first.dtype if fits else np.int64)
-    for padded, row in zip(out, rows, strict=True):
-        padded[: len(row)] = row
-        padded[len(row) :] = pad_id
-    return out
-
-
-def to_tensors(
-    padded: NDArray[np.generic], lengths: NDArray[np.int64], memory: Memory | None = None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A batch `[B, F, K]` (int64, or the floats that it is), its mask bool `[B, F]`, its lengths int64 `[B]`."""
-    # NumPy, as torch would wake its OpenMP threads for each of these: on busy cores they spin for longer than this.
-    mask = np.arange(padded.shape[1]) < lengths[:, None]
-    values = padded
-    if padded.dtype.kind != "f":
-        values = memory.empty(padded.shape, np.int64) if memory else np.empty(padded.shape, np.int64)
-        np.copyto(values, padded)
-    return torch.from_numpy(values), torch.from_numpy(mask), torch.from_numpy(lengths)
-
-
-class Memory:
-    """Memory of batches that nobody holds any more, to use again: new pages take longer than filling them.
-
-    A tensor holds the array of which it was made, and this holds its buffer. So as long as there is the tensor, or
-    any view of it, somebody refers to the buffer beside this object.
-    """
-
-    _BUFFERS = 4  # the caller's batch and the next one, twice for a caller that looks ahead
-
-    def __init__(self) -> None:
-        self._buffers: list[NDArray[np.uint8]] = []
-
-    def empty(self, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-        """An array with arbitrary values."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        index = next(filter(self._is_free, range(len(self._buffers))), len(self._buffers))
-        if index < len(self._buffers) and len(self._buffers[index]) >= size:
-            buffer = self._buffers[index]
-        else:
-            buffer = np.empty(size, np.uint8)
-            self._buffers[index : index + 1] = [buffer] if index < self._BUFFERS else []
-        return buffer[:size].view(dtype).reshape(shape)
-
-    def _is_free(self, index: int) -> bool:
-        return sys.getrefcount(self._buffers[index]) == 2  # by the list, and as the argument of this call
-
-
-def _finish(batch: _Stored, memory: Memory) -> dict[str, Any]:
+def _finish(batch: StoredBatch) -> dict[str, Any]:
     """Makes the tensors of full size: here, where they need not pass from one process to another."""
     out: dict[str, Any] = {}
     for column, padded in batch.arrays.items():
-        tensors = to_tensors(padded.numpy(), batch.lengths[column], memory)
+        tensors = to_tensors(padded.numpy(), batch.lengths[column])
         out[column], out[f"{column}_mask"], lengths = tensors
         out.setdefault("lengths", lengths)
     return out | batch.lists

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from audioprep.errors import UsageError
-from audioprep.shards.columns import is_array
+from audioprep.shards.columns import is_array, plain_table
 from audioprep.shards.flatpages import read_flat
 
 Block = dict[str, Sequence[Any]]
@@ -303,7 +303,7 @@ def _footer(path: Path) -> pq.FileMetaData:
 def _read_group(path: Path, group: int, columns: list[str]) -> pa.Table:
     with pq.ParquetFile(path, metadata=_footer(path), memory_map=True) as file:
         # Arrow's own threads would take the cores from the other blocks that are being decoded.
-        return file.read_row_group(group, columns=columns, use_threads=False)
+        return plain_table(file.read_row_group(group, columns=columns, use_threads=False))
 
 
 @lru_cache(maxsize=4096)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audioprep.shards.columns import array_type, to_table
+from audioprep.shards.columns import array_type, plain_table, to_table
 from audioprep.shards.dataset import Dataset
 
 _ROWS = 512
@@ -28,10 +28,8 @@ def read_tables(dataset: Dataset, shard: dict[str, Any]) -> Iterator[pa.Table]:
     path = dataset.folder / shard["path"]
     if dataset.storage == "parquet":
         with pq.ParquetFile(path) as file:
-            plain = pa.schema([pa.field(f.name, getattr(f.type, "storage_type", f.type)) for f in file.schema_arrow])
             for batch in file.iter_batches(_ROWS):
-                arrays = [getattr(array, "storage", array) for array in batch.columns]
-                yield pa.Table.from_arrays(arrays, schema=plain)
+                yield plain_table(pa.Table.from_batches([batch]))
         return
     rows: list[dict[str, Any]] = []
     with tarfile.open(path) as tar:

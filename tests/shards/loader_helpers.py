@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from audioprep.shards.columns import to_table
+from audioprep.shards.columns import array_type, to_table
+from audioprep.shards.writers import TarWriter
 
 Item = dict[str, Any]
 
@@ -26,7 +25,7 @@ SCHEMA = pa.schema(
         "split": pa.string(),
         "lyrics": pa.string(),
         "num_frames": pa.int32(),
-        "audio_tokens": pa.list_(pa.list_(pa.uint16(), 3)),
+        "audio_tokens": array_type(pa.uint16(), 3),
     }
 )
 
@@ -67,44 +66,10 @@ def write_tar_set(root: Path, shards: Sequence[Sequence[Item]], *, split: str = 
     (root / "index").mkdir()
     for number, items in enumerate(shards):
         stem = f"{split}-{number:05d}"
-        index = _write_tar(root / f"data/{stem}.tar", items)
-        pq.write_table(index, root / f"index/{stem}.parquet")
+        writer = TarWriter(root / f"data/{stem}.tar", root / f"index/{stem}.parquet", SCHEMA)
+        writer.write(to_table(items, SCHEMA))
+        writer.close()
     return _describe(root, "webdataset", shards, split)
-
-
-def _write_tar(path: Path, items: Sequence[Item]) -> pa.Table:
-    index: dict[str, list[Any]] = {
-        name: [] for name in ("key", "json_offset", "json_size", "audio_tokens.offset", "audio_tokens.frames")
-    }
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for item in items:
-            repeats = sum(key.split("_")[0] == item["id"] for key in index["key"])
-            key = item["id"] + (f"_{repeats + 1}" if repeats else "")
-            text = json.dumps({name: value for name, value in item.items() if name != "audio_tokens"}).encode()
-            array = io.BytesIO()
-            np.save(array, item["audio_tokens"])
-            json_end = _add(tar, f"{key}.json", text)
-            array_end = _add(tar, f"{key}.audio_tokens.npy", array.getvalue())
-            row = (
-                key,
-                json_end - len(text),
-                len(text),
-                array_end - item["audio_tokens"].nbytes,
-                len(item["audio_tokens"]),
-            )
-            for name, value in zip(index, row, strict=True):
-                index[name].append(value)
-    types = [pa.string(), pa.int64(), pa.int64(), pa.int64(), pa.int32()]
-    return pa.table([pa.array(values, type_) for values, type_ in zip(index.values(), types, strict=True)], list(index))
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> int:
-    """Adds a member and gives the offset at which its content ends."""
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    begin = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(member, io.BytesIO(content))
-    return begin + len(content)
 
 
 def _describe(root: Path, storage: str, shards: Sequence[Sequence[Item]], split: str) -> Path:

@@ -1,0 +1,148 @@
+"""The batches of one epoch that one process makes, decoded ahead in threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import IterableDataset, get_worker_info
+
+from audioprep.errors import UsageError
+from audioprep.shards.collate import pad_frames
+from audioprep.shards.order import EpochOrder, OrderSettings, Rows, crop_places
+from audioprep.shards.reading import Block, ShardReader
+
+_DECODE_THREADS = 2
+
+Array = NDArray[np.generic]
+_Blocks = dict[int, Future[Block]]
+
+
+class StoredBatch(NamedTuple):
+    """A batch that may have to pass from a worker process: its tokens are then as narrow as they are stored.
+
+    Attributes:
+        arrays: `[B, F, K]` a column, padded.
+        lengths: int64 `[B]` a column, the frames of each row.
+        lists: the values of the other columns.
+    """
+
+    arrays: dict[str, torch.Tensor]
+    lengths: dict[str, NDArray[np.int64]]
+    lists: dict[str, list[Any]]
+
+
+@dataclass
+class EpochBatches(IterableDataset[StoredBatch | UsageError]):
+    """The batches that one process makes: its worker's share of its rank's share of an epoch.
+
+    An error comes as the last element: one that a worker raises would reach the user wrapped into another message.
+    """
+
+    reader: ShardReader
+    columns: list[str]
+    settings: OrderSettings
+    epoch: int
+    share: range
+    max_frames: int | None
+    pad_id: int
+
+    def __iter__(self) -> Iterator[StoredBatch | UsageError]:
+        worker = get_worker_info()
+        share = self.share[worker.id :: worker.num_workers] if worker else self.share
+        pool = ThreadPoolExecutor(1 if worker else _DECODE_THREADS)
+        try:
+            order = EpochOrder(self.reader.block_rows, self.settings, self.epoch, self._lengths)
+            for rows, blocks in self._decoded_ahead(pool, _windows(order, share)):
+                yield self._batch(rows, blocks, narrow=worker is not None)
+        except UsageError as error:
+            yield error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decoded_ahead(
+        self, pool: ThreadPoolExecutor, windows: Iterator[list[Rows]]
+    ) -> Iterator[tuple[Rows, dict[int, Block]]]:
+        """The rows of each batch and the blocks they are in; the blocks of the next window are being decoded."""
+        window = next(windows, [])
+        held = self._submit(pool, window, {})
+        while window:
+            following = next(windows, [])
+            ahead = self._submit(pool, following, held)
+            blocks = {block: future.result() for block, future in held.items()}
+            for rows in window:
+                yield rows, blocks
+            window, held = following, ahead
+
+    def _submit(self, pool: ThreadPoolExecutor, window: list[Rows], held: _Blocks) -> _Blocks:
+        """The blocks of a window: those that the one before it has as well, and the others to come."""
+        blocks = np.unique(self._locate(np.concatenate(window))[0]).tolist() if window else []
+        return {
+            block: held[block] if block in held else pool.submit(self.reader.read, block, self.columns)
+            for block in blocks
+        }
+
+    def _batch(self, rows: Rows, held: dict[int, Block], narrow: bool) -> StoredBatch:
+        blocks, places = self._locate(rows)
+        parts = [(held[block], place) for block, place in zip(blocks.tolist(), places.tolist(), strict=True)]
+        batch = StoredBatch({}, {}, {})
+        for column in self.columns:
+            values = [block[column][place] for block, place in parts]
+            if column not in self.reader.array_columns:
+                batch.lists[column] = values
+                continue
+            values = self._cropped(values, blocks, places)
+            dtype = None if narrow or values[0].dtype.kind == "f" else np.int64
+            batch.lengths[column] = np.array([len(value) for value in values])
+            batch.arrays[column] = torch.from_numpy(pad_frames(values, self.pad_id, dtype))
+        return batch
+
+    def _cropped(self, values: list[Array], blocks: Rows, places: Rows) -> list[Array]:
+        """The arrays with at most `max_frames` frames each."""
+        if self.max_frames is None:
+            return values
+        crops = self._crop_places(blocks, places)
+        return [_crop(value, self.max_frames, place) for value, place in zip(values, crops, strict=True)]
+
+    def _locate(self, rows: Rows) -> tuple[Rows, Rows]:
+        """The block of each row, and its place in there."""
+        ends = self.reader.block_ends
+        blocks = np.searchsorted(ends, rows, side="right")
+        return blocks, rows - ends[blocks] + self.reader.block_rows[blocks]
+
+    def _lengths(self, rows: Rows) -> NDArray[np.integer]:
+        blocks, places = self._locate(rows)
+        lengths = np.zeros(len(rows), np.int64)
+        for block in np.unique(blocks).tolist():
+            here = blocks == block
+            lengths[here] = self.reader.frames(block)[places[here]]
+        return lengths if self.max_frames is None else np.minimum(lengths, self.max_frames)
+
+    def _crop_places(self, blocks: Rows, places: Rows) -> list[float]:
+        """Where each row is cropped, from 0 at its beginning to 1 at its end."""
+        if not self.settings.shuffle:
+            return [0.0] * len(blocks)
+        seed, sizes = self.settings.seed, self.reader.block_rows
+        return [
+            float(crop_places(int(sizes[block]), seed, self.epoch, block)[place])
+            for block, place in zip(blocks.tolist(), places.tolist(), strict=True)
+        ]
+
+
+def _windows(order: EpochOrder, share: range) -> Iterator[list[Rows]]:
+    """The rows of the batches in `share`, window by window; windows without any are left out."""
+    while share:
+        window = order.window(order.window_of(share[0]))
+        here = range(share[0], min(window.stop, share.stop), share.step)
+        yield [window.batch(number) for number in here]
+        share = share[len(here) :]
+
+
+def _crop(value: Array, frames: int, place: float) -> Array:
+    begin = int(place * (max(len(value) - frames, 0) + 1))
+    return value[begin : begin + frames]
