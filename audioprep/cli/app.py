@@ -184,10 +184,11 @@ def main() -> None:
     except typer.Abort:
         sys.exit(INTERRUPTED)
     except Exception as error:
-        show = getattr(error, "show", None)  # click's own errors: a wrong option, with the nearest right one
-        if show is None:
+        explain = getattr(error, "format_message", None)  # click's own errors, with the nearest right name
+        if explain is None:
             raise
-        show()
+        message = explain()
+        typer.echo(message if message.startswith("Usage:") else f"audioprep: {message}", err=True)
         sys.exit(USAGE)
 
 

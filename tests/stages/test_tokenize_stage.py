@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_columns(songs: list[Path]):
     outcome = tokenize(songs[2])[0]
     assert isinstance(outcome, Kept)
     columns = outcome.columns
-    assert columns["num_frames"] == len(columns["audio_tokens"]) == -(-columns["audio_tokens"].shape[0] // 1) == 171
+    assert columns["num_frames"] == len(columns["audio_tokens"]) == 171
     assert columns["duration"] == pytest.approx(300_001 / 44_100, abs=1 / 24_000)
     assert (columns["sample_rate"], columns["channels"], len(columns["id"])) == (44_100, 1, 32)
     assert set(columns) == set(STAGE.schema.names)
@@ -97,6 +98,6 @@ def test_a_read_error_is_tried_again(songs: list[Path], monkeypatch: pytest.Monk
 
 
 def test_a_stopped_consumer_stops_the_decoders(songs: list[Path]):
-    files = read_ahead.read_ahead([Entry(str(songs[3]))] * 20, STAGE.spec, Resources())
+    files: Any = read_ahead.read_ahead([Entry(str(songs[3]))] * 20, STAGE.spec, Resources())
     next(iter(next(files)))
     files.close()  # waits for the threads: hangs if they do not stop
