@@ -188,8 +188,8 @@ def test_without_a_terminal_progress_is_logged(shards: Path, tmp_path: Path, cap
 def test_two_processes_train_one_model(shards: Path, tmp_path: Path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT),
-        str(shards), "--out", str(tmp_path), "--steps", "6", "--batch-size", "2", "--width", "16", "--depth", "1", "--heads", "2",
-        "--device", "cpu", "--save-every", "3",
+        str(shards), "--out", str(tmp_path), "--steps", "6", "--batch-size", "2", "--width", "16", "--depth", "1",
+        "--heads", "2", "--device", "cpu", "--save-every", "3",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
