@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
+
+SYSTEM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What says that the machine is at fault, and not the file that it happened to."""
 
 
 class AudioprepError(Exception):

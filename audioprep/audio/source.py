@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from audioprep.audio.formats import HEAD_BYTES, id3_size, mp3_declares_frames, sniff
-from audioprep.errors import InputError, Reason, SystemFault
+from audioprep.errors import SYSTEM_ERRNOS, InputError, Reason, SystemFault
 
-_SYSTEM_ERRNOS = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EDQUOT}
 _REASONS = {
     errno.ENOENT: (Reason.NOT_FOUND, "there is no such file; check the path or scan the folder again"),
     errno.ENOTDIR: (Reason.NOT_FOUND, "there is no such file; check the path or scan the folder again"),
@@ -72,7 +71,7 @@ def inspect(path: str | os.PathLike[str]) -> Source:
 
 def raise_os_error(error: OSError, uri: str) -> NoReturn:
     """Raises the InputError or SystemFault that `error` amounts to."""
-    if error.errno in _SYSTEM_ERRNOS:
+    if error.errno in SYSTEM_ERRNOS:
         raise SystemFault(f"{uri}: {error.strerror or error}; this is the machine's fault, not the file's") from error
     reason, detail = _REASONS.get(
         error.errno or 0,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from audioprep.errors import AudioprepError
+from audioprep.errors import SYSTEM_ERRNOS, AudioprepError
 
 OK, USAGE, FAILED_INPUTS, INTERRUPTED = 0, 1, 3, 130
 
@@ -179,6 +181,8 @@ def doctor(json: Json = False) -> None:
 
 def main() -> None:
     """Runs the command line; every error that audioprep knows becomes one message and an exit code."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("audioprep").setLevel(logging.INFO)
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:
@@ -213,6 +217,11 @@ def _guarded(work: Any) -> Any:
     except AudioprepError as error:
         typer.secho(f"audioprep: {error}", fg="red", err=True)
         raise typer.Exit(USAGE) from error
+    except OSError as error:
+        if error.errno not in SYSTEM_ERRNOS:
+            raise
+        typer.secho(f"audioprep: {error}. Mend that and run the same command again.", fg="red", err=True)
+        raise typer.Exit(USAGE) from error
     except KeyboardInterrupt as error:
         typer.echo("audioprep: interrupted; the same command goes on from what is done", err=True)
         raise typer.Exit(INTERRUPTED) from error
@@ -239,6 +248,8 @@ def _key_values(settings: list[str]) -> dict[str, Any]:
 
 
 def _finish(code: int, summary: Any, json: bool, text: str | None = None) -> None:
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks for all
+        raise typer.Exit(code)
     if json:
         from json import dumps
 

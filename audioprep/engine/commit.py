@@ -17,18 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audioprep.errors import SystemFault
+from audioprep.errors import SYSTEM_ERRNOS, SystemFault
 
-# What says that the disk or the machine is at fault, and not the data.
-_SYSTEM_ERRNOS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EROFS,
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-}
+_DISK_ERRNOS = SYSTEM_ERRNOS | {errno.EROFS, errno.EIO}
 
 
 @contextlib.contextmanager
@@ -47,7 +38,7 @@ def atomic_path(target: Path, scratch: Path) -> Iterator[Path]:
         os.replace(temporary, target)
         _sync(target.parent)
     except OSError as error:
-        if error.errno in _SYSTEM_ERRNOS:
+        if error.errno in _DISK_ERRNOS:
             raise SystemFault(
                 f"{target}: cannot be written: {error.strerror}. Make room (or choose another --out) and run the "
                 "same command again: it goes on from here."
