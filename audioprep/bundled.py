@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from audioprep.errors import UsageError
@@ -22,7 +23,7 @@ def recipe_path(name: str) -> Path:
         UsageError: neither is there.
     """
     path = Path(name)
-    return path if path.is_file() else _find("recipe", name, _folder("pipelines"), ".yaml")
+    return path if path.is_file() else _find("recipe", name, _folder("pipelines").glob("*.yaml"))
 
 
 def trainer_path(name: str) -> Path:
@@ -31,14 +32,13 @@ def trainer_path(name: str) -> Path:
     Raises:
         UsageError: there is none of this name.
     """
-    return _find("trainer", name.replace("-", "_"), _folder("trainers"), ".py")
+    return _find("trainer", name, _folder("trainers").glob("*.py"))
 
 
-def _find(kind: str, name: str, folder: Path, suffix: str) -> Path:
-    path = folder / f"{name}{suffix}"
-    if path.is_file():
-        return path
-    known = sorted(found.stem for found in folder.glob(f"*{suffix}"))
-    near = difflib.get_close_matches(Path(name).stem, known, n=1)
+def _find(kind: str, name: str, files: Iterable[Path]) -> Path:
+    bundled = {path.stem.replace("_", "-"): path for path in files}
+    if name in bundled:
+        return bundled[name]
+    near = difflib.get_close_matches(Path(name).stem, bundled, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"no {kind} {name}.{hint} Bundled: {', '.join(known)}.")
+    raise UsageError(f"no {kind} {name}.{hint} Bundled: {', '.join(sorted(bundled))}.")

@@ -173,9 +173,10 @@ def _open(path: str | os.PathLike[str], sample_rate: int | None, channels: int |
             decoder.close()
             raise
     resampler = None if rate == info.sample_rate else Resampler(info.sample_rate, rate, count)
-    blocks = _converted(_checked(blocks, decoder), matrix, resampler)
-    if resampler or not decoder.is_bounded:
-        blocks = _clipped(blocks)
+    is_final = matrix is None and resampler is None
+    blocks = _checked(blocks, decoder, clip=is_final)
+    if not is_final:
+        blocks = _clipped(_converted(blocks, matrix, resampler))
     return AudioStream(info, rate, count, _guarded(blocks, source, decoder), decoder.close)
 
 
@@ -229,14 +230,18 @@ def _guarded(blocks: Blocks, source: Source, decoder: Decoder) -> Blocks:
         decoder.close()
 
 
-def _checked(blocks: Blocks, decoder: Decoder) -> Blocks:
+def _checked(blocks: Blocks, decoder: Decoder, clip: bool) -> Blocks:
     """Finds NaN and infinite samples, too few samples and none."""
     count = 0
     for block in blocks:
-        if not decoder.is_bounded and not (math.isfinite(block.min()) and math.isfinite(block.max())):
-            index = count + int(np.argmin(np.isfinite(block).all(axis=0)))
-            detail = f"sample {index} ({index / decoder.info.sample_rate:.3f} s) is not a finite number"
-            raise DecodeError(Reason.NON_FINITE, f"{detail}; mend or remove the file")
+        if not decoder.is_bounded:
+            low, high = block.min(), block.max()
+            if not (math.isfinite(low) and math.isfinite(high)):
+                index = count + int(np.argmin(np.isfinite(block).all(axis=0)))
+                detail = f"sample {index} ({index / decoder.info.sample_rate:.3f} s) is not a finite number"
+                raise DecodeError(Reason.NON_FINITE, f"{detail}; mend or remove the file")
+            if clip and (low < -1 or high > 1):
+                np.clip(block, -1, 1, out=block)
         count += block.shape[1]
         yield block
     info = decoder.info

@@ -184,7 +184,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("audioprep").setLevel(logging.INFO)
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="audioprep", standalone_mode=False))
     except typer.Abort:
         sys.exit(INTERRUPTED)
     except Exception as error:

@@ -104,13 +104,17 @@ def _array2d(type_: pa.ListType) -> dict[bytes | str, bytes | str]:
     inner = type_.value_type
     return {
         "ARROW:extension:name": _ARRAY2D,
-        "ARROW:extension:metadata": json.dumps([[None, inner.list_size], str(inner.value_type)]),
+        "ARROW:extension:metadata": json.dumps([[None, inner.list_size], feature_dtype(str(inner.value_type))]),
     }
 
 
 def _feature(type_: pa.DataType) -> dict[str, Any]:
     if is_array(type_):
         inner = type_.value_type
-        return {"shape": [None, inner.list_size], "dtype": str(inner.value_type), "_type": "Array2D"}
-    names = {"double": "float64", "float": "float32", "halffloat": "float16"}
-    return {"dtype": names.get(str(type_), str(type_)), "_type": "Value"}
+        return {"shape": [None, inner.list_size], "dtype": feature_dtype(str(inner.value_type)), "_type": "Array2D"}
+    return {"dtype": feature_dtype(str(type_)), "_type": "Value"}
+
+
+def feature_dtype(arrow_type: str) -> str:
+    """The name by which `datasets` knows a type of Arrow."""
+    return {"double": "float64", "float": "float32", "halffloat": "float16"}.get(arrow_type, arrow_type)

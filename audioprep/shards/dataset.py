@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,12 @@ from typing import Any
 import yaml
 
 from audioprep.errors import UsageError
+from audioprep.shards.columns import feature_dtype
 
 SCHEMA_VERSION = 1
+
+# An array column's Arrow type, as text.
+_ARRAY = re.compile(r"list<element: fixed_size_list<element: (?P<value>\w+)>\[(?P<width>\d+)\]>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,7 @@ class Dataset:
             return shards
         names = sorted({shard["split"] for shard in shards})
         if split not in names:
-            near = difflib.get_close_matches(split, names, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = nearest(split, names)
             raise UsageError(f"{self.folder}: has no split {split}.{hint} There are: {', '.join(names) or 'none'}.")
         return [shard for shard in shards if shard["split"] == split]
 
@@ -81,6 +86,12 @@ def open_dataset(folder: str | Path) -> Dataset:
     return Dataset(folder, description)
 
 
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The hint for a misspelt name: ` Did you mean …?`, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
 def data_card(description: dict[str, Any]) -> str:
     """The README.md of a shard set, with the metadata by which the Hub and `datasets` find its files."""
     totals = description["totals"]
@@ -97,6 +108,9 @@ def data_card(description: dict[str, Any]) -> str:
         "size_categories": [_size_category(totals["rows"])],
         "tags": ["audio", "audio-tokens", "audioprep", description["storage"]],
     }
+    if description["storage"] == "webdataset":
+        # Without it `datasets` guesses the types from the first five items, and fails where a text begins later.
+        metadata["dataset_info"] = {"config_name": "default", "features": _tar_features(description["columns"])}
     lines = [
         "---",
         yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip(),
@@ -129,6 +143,20 @@ def data_card(description: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _tar_features(columns: dict[str, str]) -> list[dict[str, Any]]:
+    """The features of the members of a tar, in the form that `datasets` reads from a card."""
+    scalars: list[dict[str, Any]] = []
+    arrays: list[dict[str, Any]] = []
+    for name, kind in columns.items():
+        if array := _ARRAY.fullmatch(kind):
+            array2d = {"shape": [None, int(array["width"])], "dtype": feature_dtype(array["value"])}
+            arrays.append({"name": f"{name}.npy", "dtype": {"array2_d": array2d}})
+        else:
+            scalars.append({"name": name, "dtype": feature_dtype(kind)})
+    keys = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
+    return [*keys, {"name": "json", "struct": scalars}, *arrays]
 
 
 def _encoder(description: dict[str, Any], column: str) -> str:

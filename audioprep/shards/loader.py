@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from audioprep.errors import UsageError
 from audioprep.shards.batches import EpochBatches, StoredBatch
 from audioprep.shards.collate import to_tensors
+from audioprep.shards.dataset import nearest
 from audioprep.shards.order import OrderSettings, num_batches
-from audioprep.shards.reading import ShardReader, nearest, open_split
+from audioprep.shards.reading import ShardReader, open_split
 
 _STATE_VERSION = 1
 
@@ -230,5 +231,5 @@ def _checked_columns(path: Path, reader: ShardReader, columns: Sequence[str] | N
         return [*reader.array_columns, *(["id"] if "id" in known else [])]
     for column in columns:
         if column not in known:
-            raise UsageError(f"{path}: no column {column!r}{nearest(column, known)}; it has: {', '.join(known)}")
+            raise UsageError(f"{path}: has no column {column}.{nearest(column, known)} There are: {', '.join(known)}.")
     return list(columns)

@@ -6,7 +6,6 @@ A block is a dict from column to a sequence with one entry a row: an array colum
 
 from __future__ import annotations
 
-import difflib
 import json
 import mmap
 import re
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from audioprep.errors import UsageError
 from audioprep.shards.columns import is_array, plain_table
+from audioprep.shards.dataset import open_dataset
 from audioprep.shards.flatpages import read_flat
 
 Block = dict[str, Sequence[Any]]
@@ -234,39 +234,12 @@ def open_split(root: Path, split: str) -> ShardReader:
     Raises:
         UsageError: there is no shard set, no such split, a file is missing, or one is not what dataset.json says.
     """
-    description = _description(root)
-    entries = description["shards"]
-    splits = sorted({entry["split"] for entry in entries})
-    if split not in splits:
-        raise UsageError(f"{root}: no split {split!r}{nearest(split, splits)}; it has: {', '.join(splits) or 'none'}")
-    shards = [
-        Shard(root / entry["path"], entry["rows"], entry["sha256"]) for entry in entries if entry["split"] == split
-    ]
-    reader = {"parquet": ParquetReader, "webdataset": TarReader}.get(description["storage"])
+    dataset = open_dataset(root)
+    shards = [Shard(root / entry["path"], entry["rows"], entry["sha256"]) for entry in dataset.shards(split)]
+    reader = {"parquet": ParquetReader, "webdataset": TarReader}.get(dataset.storage)
     if reader is None:
-        raise UsageError(f"{root / 'dataset.json'}: storage {description['storage']!r} is not parquet or webdataset")
-    return reader(shards, list(description["columns"]))
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The hint for a misspelt name: ` (did you mean …?)`, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _description(root: Path) -> dict[str, Any]:
-    path = root / "dataset.json"
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{root}: no dataset.json, so no shard set; run `audioprep tokenize … --out {root}`") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: not valid JSON ({error}); run the command that wrote the set again") from None
-    if description.get("format") != "audioprep" or description.get("schema_version") != 1:
-        raise UsageError(
-            f"{path}: not a shard set of schema version 1; read it with the version of audioprep that wrote it"
-        )
-    return description
+        raise UsageError(f"{root / 'dataset.json'}: storage {dataset.storage!r} is not parquet or webdataset")
+    return reader(shards, list(dataset.columns))
 
 
 class _naming:  # noqa: N801 (used like a function)

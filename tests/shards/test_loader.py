@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,11 @@ import torch
 from loader_helpers import Item, make_items, write_parquet_set, write_tar_set
 
 from audioprep.errors import UsageError
-from audioprep.shards import flatpages
+from audioprep.shards.columns import array_type, to_table
 from audioprep.shards.loader import ShardLoader
+
+# torch warns where there are more workers than cores.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 WRITERS = {"parquet": write_parquet_set, "tar": write_tar_set}
 
@@ -113,13 +119,11 @@ def test_eight_ranks_of_three_workers_see_each_sample_once(
     items: list[Item],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Worker:
-        num_workers = 3
-
-    monkeypatch.setattr("audioprep.shards.batches.get_worker_info", lambda: Worker)
+    worker = SimpleNamespace(num_workers=3)
+    monkeypatch.setattr("audioprep.shards.batches.get_worker_info", lambda: worker)
     seen: list[str] = []
     for rank in range(8):
-        for Worker.id in range(3):
+        for worker.id in range(3):
             loader = open_loader(roots[storage], rank=rank, world_size=8, **settings)
             seen += [i for batch in ids(loader) for i in batch]
     assert sorted(seen) == [item["id"] for item in items]
@@ -149,14 +153,6 @@ def contents(loader: Iterable[dict[str, Any]]) -> list[Content]:
     return [(batch["id"], batch["audio_tokens"].tolist()) for batch in loader]
 
 
-def after_each_batch(loader: ShardLoader) -> list[dict[str, Any]]:
-    """The states of an epoch: before the first batch, and after each."""
-    states = [loader.state_dict()]
-    states += [loader.state_dict() for _ in loader][:-1]
-    states.append(states[-1] | {"batch": states[-1]["batch"] + loader._world_size})
-    return json.loads(json.dumps(states))
-
-
 @pytest.mark.parametrize(("before", "after"), [(1, 1), (1, 3), (3, 2), (8, 5)])
 @pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
@@ -166,8 +162,10 @@ def test_first_k_and_remaining_are_all(
 ) -> None:
     settings = {**settings, "drop_last": drop_last, "batch_size": 16}
     whole = contents(open_loader(roots[storage], **settings))
-    first = open_loader(roots[storage], rank=before - 1, world_size=before, **settings)
-    for taken, state in enumerate(after_each_batch(first)):
+    first = open_loader(roots[storage], rank=0, world_size=before, **settings)
+    states = [first.state_dict(), *(first.state_dict() for _ in first)]
+    assert len(states) == len(first) + 1
+    for taken, state in enumerate(json.loads(json.dumps(states))):
         resumed: list[list[Content]] = []
         for rank in range(after):
             loader = open_loader(roots[storage], rank=rank, world_size=after, **settings)
@@ -187,11 +185,11 @@ def test_the_number_of_workers_can_change(storage: str, before: int, after: int,
     whole = contents(open_loader(roots[storage], **settings))
     loader = open_loader(roots[storage], num_workers=before, **settings)
     iterator = iter(loader)
-    assert [(batch["id"], batch["audio_tokens"].tolist()) for batch, _ in zip(iterator, range(5), strict=False)]
+    assert contents(islice(iterator, 5)) == whole[:5]
+    state = loader.state_dict()  # whatever workers have prefetched does not count
     resumed = open_loader(roots[storage], num_workers=after, **settings)
-    resumed.load_state_dict(loader.state_dict())
-    # Batches that workers have prefetched do not count; zip has taken a sixth one.
-    assert contents(resumed) == whole[6:]
+    resumed.load_state_dict(state)
+    assert contents(resumed) == whole[5:]
 
 
 def test_a_resumed_loader_resumes_again(roots: dict[str, Path]) -> None:
@@ -288,34 +286,6 @@ def test_ids_repeated_in_a_tar(tmp_path: Path) -> None:
     assert batch["id"] == [item["id"] for item in (*rows, rows[1], rows[1])]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"compression": "none"},
-        {"compression": "snappy", "data_page_version": "2.0"},
-        {"use_dictionary": False},
-        {"dictionary_pagesize_limit": 64, "data_page_size": 256},
-        {"write_page_index": True, "use_content_defined_chunking": True},
-        {"write_statistics": False},
-    ],
-    ids=str,
-)
-def test_all_that_parquet_writers_do_to_pages(tmp_path: Path, items: list[Item], options: dict[str, Any]) -> None:
-    root = write_parquet_set(tmp_path / "set", [items], group=64, **options)
-    (path,) = (root / "data").iterdir()
-    quick = flatpages.read_flat(
-        path, pq.read_metadata(path), 0, "audio_tokens", sum(i["num_frames"] for i in items[:64])
-    )
-    assert (quick is None) == ("write_statistics" in options)
-    rows = [
-        tokens[:length]
-        for batch in open_loader(root, shuffle=False)
-        for tokens, length in zip(batch["audio_tokens"].numpy(), batch["lengths"].tolist(), strict=True)
-    ]
-    assert all((row == item["audio_tokens"]).all() for row, item in zip(rows, items, strict=True))
-
-
 def test_rows_without_frames_are_read(tmp_path: Path) -> None:
     rows = make_items(5)
     rows[2] = {**rows[2], "audio_tokens": np.zeros((0, 3), np.uint16), "num_frames": 0}
@@ -347,8 +317,8 @@ def test_a_moved_set_is_the_same_set(tmp_path: Path, roots: dict[str, Path], ite
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"split": "trian"}, r"no split 'trian' \(did you mean 'train'\?\); it has: train"),
-        ({"columns": ["audio_token"]}, r"no column 'audio_token' \(did you mean 'audio_tokens'\?\); it has: id, "),
+        ({"split": "trian"}, r"has no split trian\. Did you mean train\? There are: train\."),
+        ({"columns": ["audio_token"]}, r"has no column audio_token\. Did you mean audio_tokens\? There are: id, "),
         ({"batch_size": 0}, "batch_size=0: give at least 1"),
         ({"max_frames": 0}, "max_frames=0: give at least 1"),
         ({"seed": -1}, "seed=-1: give at least 0"),
@@ -370,8 +340,7 @@ def test_rank_and_world_size_from_the_environment(roots: dict[str, Path], monkey
 
 def test_rank_and_world_size_from_torch(roots: dict[str, Path], tmp_path: Path) -> None:
     whole = ids(open_loader(roots["tar"]))
-    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
-    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         assert ids(open_loader(roots["tar"], rank=None, world_size=None)) == whole
     finally:
@@ -379,7 +348,7 @@ def test_rank_and_world_size_from_torch(roots: dict[str, Path], tmp_path: Path) 
 
 
 def test_a_folder_that_is_no_shard_set(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no dataset.json.*audioprep tokenize"):
+    with pytest.raises(UsageError, match=r"no dataset\.json.*audioprep tokenize"):
         open_loader(tmp_path)
 
 
@@ -422,21 +391,25 @@ def test_a_missing_or_damaged_file_is_named(
         ids(open_loader(root))
 
 
-def test_damage_seen_by_a_worker_is_named(tmp_path: Path, items: list[Item]) -> None:
+def test_damage_seen_by_a_worker_is_named_at_once(tmp_path: Path, items: list[Item]) -> None:
     root = write_parquet_set(tmp_path / "set", [items[:20]])
     path = root / "data/train-00000.parquet"
     damage(path, first_data_page(path), b"\xff" * 64)
-    with pytest.raises(UsageError, match="train-00000"):
+    begin = time.monotonic()
+    with pytest.raises(UsageError, match=rf"^{path}: cannot be read") as raised:
         ids(open_loader(root, num_workers=2))
+    # Where the error holds the frames of torch's loader, its workers are not told to end, and it waits 5 s for each.
+    assert time.monotonic() - begin < 4
+    assert "Traceback" not in str(raised.value)
 
 
 def test_floats_stay_floats(tmp_path: Path) -> None:
     values = np.arange(12, dtype=np.float32).reshape(6, 2)
-    type_ = pa.list_(pa.list_(pa.float32(), 2))
-    column = pa.array([values.tolist(), values[:2].tolist()], type_)
+    type_ = array_type(pa.float32(), 2)
+    latents = to_table([{"latents": values}, {"latents": values[:2]}], pa.schema({"latents": type_}))
     root = write_parquet_set(tmp_path / "set", [make_items(2)])
     (path,) = (root / "data").iterdir()
-    pq.write_table(pq.read_table(path).append_column("latents", column), path)
+    pq.write_table(pq.read_table(path).append_column("latents", latents["latents"]), path)
     description = json.loads((root / "dataset.json").read_text())
     description["columns"]["latents"] = str(type_)
     (root / "dataset.json").write_text(json.dumps(description))

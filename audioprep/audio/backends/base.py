@@ -15,6 +15,9 @@ from audioprep.errors import Reason
 BLOCK_FRAMES = 65536
 """Samples a channel in every block that a decoder gives but the last: the resampler's fixed step."""
 
+READ_FRAMES = 16384
+"""A step that stays in the cache, and for which memory is not asked of the system each time; divides BLOCK_FRAMES."""
+
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from audioprep.audio.backends.base import (
     BLOCK_FRAMES,
+    READ_FRAMES,
     AudioInfo,
     DecodeError,
     broken_file,
@@ -97,13 +98,13 @@ class PyAVDecoder:
                 count += frame.samples
                 while count >= BLOCK_FRAMES + frame.samples:  # the last frame stays, as it may be cut
                     count -= BLOCK_FRAMES
-                    yield _samples(fifo.read(BLOCK_FRAMES))
+                    yield self._read(fifo, BLOCK_FRAMES)
                 last = frame
         except DecodeError as error:
             fault = error
         count -= self._padding(last) if last else 0
         while count > 0:
-            yield _samples(fifo.read(min(count, BLOCK_FRAMES)))
+            yield self._read(fifo, min(count, BLOCK_FRAMES))
             count -= BLOCK_FRAMES
         if fault:  # after the audio before it, so that no other decoder is tried
             raise fault
@@ -119,6 +120,13 @@ class PyAVDecoder:
         except ValueError as error:
             detail = "its sample rate or type changes in the middle; split or convert it"
             raise DecodeError(Reason.UNSUPPORTED, detail) from error
+
+    def _read(self, fifo: AudioFifo, count: int) -> NDArray[np.float32]:
+        block = np.empty((self.info.channels, count), np.float32)
+        for start in range(0, count, READ_FRAMES):
+            part = block[:, start : start + READ_FRAMES]
+            _copy(cast("AudioFrame", fifo.read(part.shape[1])), part)
+        return block
 
     def _first_track(self) -> AudioStream:
         if not self._container.streams.audio:
@@ -212,9 +220,8 @@ class PyAVDecoder:
             layout=None if self.positions is None else frame.layout.name,
         )
 
-    def _error(self, error: Exception, detail: str) -> Exception:
-        if isinstance(error, (MemoryError, self._av.error.PermissionError)):
-            return error
+    def _error(self, error: Exception, detail: str) -> DecodeError:
+        # Even a MemoryError or PermissionError: a size or another file that a damaged header names.
         return self._broken(f"{detail} ({getattr(error, 'strerror', None) or error})")
 
     def _broken(self, what: str) -> DecodeError:
@@ -245,9 +252,9 @@ def _positions(layout: AudioLayout) -> tuple[str, ...] | None:
     return tuple(channel.name for channel in layout.channels)
 
 
-def _samples(frame: AudioFrame) -> NDArray[np.float32]:
-    channels, count = frame.layout.nb_channels, frame.samples
-    out = np.empty((channels, count), np.float32)
+def _copy(frame: AudioFrame, out: NDArray[np.float32]) -> None:
+    """Writes a frame's samples to `out`, `[C, T]`."""
+    channels, count = out.shape
     dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
     planes = cast(tuple[bytes, ...], frame.planes)  # they have the buffer protocol
     if frame.format.is_planar:
@@ -255,4 +262,3 @@ def _samples(frame: AudioFrame) -> NDArray[np.float32]:
             to_float(np.frombuffer(plane, dtype, count), row)
     else:
         to_float(np.frombuffer(planes[0], dtype, count * channels).reshape(count, channels).T, out)
-    return out

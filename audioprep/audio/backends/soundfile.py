@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from audioprep.audio.backends.base import (
     BLOCK_FRAMES,
+    READ_FRAMES,
     AudioInfo,
     DecodeError,
     broken_file,
@@ -33,7 +34,6 @@ _SUBTYPES: dict[str, tuple[str, _Read, int]] = {
     "ULAW": ("pcm_mulaw", "int16", 1),
     "ALAW": ("pcm_alaw", "int16", 1),
 }
-_READ_FRAMES = 16384  # a step that stays in the cache; it divides BLOCK_FRAMES
 
 
 def version() -> str:
@@ -69,12 +69,12 @@ class SoundfileDecoder:
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         channels = self.info.channels
-        buffer = np.empty((_READ_FRAMES, channels), self._dtype)
-        filled = _READ_FRAMES
-        while filled == _READ_FRAMES:
+        buffer = np.empty((READ_FRAMES, channels), self._dtype)
+        filled = READ_FRAMES
+        while filled == READ_FRAMES:
             block = np.empty((channels, BLOCK_FRAMES), np.float32)
             end = 0
-            while end < BLOCK_FRAMES and filled == _READ_FRAMES:
+            while end < BLOCK_FRAMES and filled == READ_FRAMES:
                 filled = self._read(buffer)
                 to_float(buffer[:filled].T, block[:, end : end + filled])
                 end += filled

@@ -1,7 +1,8 @@
-"""torchcodec: the system's FFmpeg libraries. It loads only beside the torch that it was built for."""
+"""torchcodec: the system's FFmpeg libraries. Used where torch is loaded already; it fits one version of torch only."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -51,7 +52,11 @@ class TorchcodecDecoder:
     """A file of at most 20 minutes, decoded whole."""
 
     def __init__(self, source: Source) -> None:
-        header = pyav.open(source)  # first, as importing torch for a file that holds no audio takes seconds
+        if "torch" not in sys.modules:
+            raise ImportError(
+                "torch is not loaded, and loading it takes seconds, for each broken file of an isolated run"
+            )
+        header = pyav.open(source)
         header.close()
         self.info, self.positions, self.is_bounded = header.info, header.positions, False
         duration = self.info.duration
