@@ -1,7 +1,7 @@
 """Decodes one file whole with audioprep and with its peers, side by side; exits 1 where audioprep is too slow.
 
 Every contender gives float32 `[channels, samples]`, contiguous, at the file's own rate, on one thread. They
-take turns within each repeat, in a rotating order, and their medians are compared. Needs the dev group and the
+take turns within each repeat, in a random order, and their medians are compared. Needs the dev group and the
 ffmpeg program. Run: `python bench/decode.py [--seconds 300] [--repeats 9] [--formats wav,mp3] [--json]`.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +46,7 @@ def ours(path: str) -> Samples:
 def with_soundfile(path: str) -> Samples:
     import soundfile
 
-    return np.ascontiguousarray(soundfile.read(path, dtype="float32", always_2d=True)[0].T)
+    return np.ascontiguousarray(soundfile.read(path, dtype="float32", always_2d=True)[0].T, np.float32)
 
 
 def with_torchcodec(path: str) -> Samples:
@@ -64,7 +66,8 @@ def with_pyav(path: str) -> Samples:
 
     with av.open(path) as container:
         stream = container.streams.audio[0]
-        stream.thread_type = "NONE"
+        context: Any = stream.codec_context
+        context.thread_type = "NONE"
         parts = [frame.to_ndarray() for frame in container.decode(stream)]
         channels, planar, kind = stream.channels, stream.format.is_planar, stream.format.bytes
     samples = np.concatenate(parts, axis=1)
@@ -76,22 +79,8 @@ def with_pyav(path: str) -> Samples:
 
 
 def with_ffmpeg(path: str) -> Samples:
-    command = [
-        program(),
-        "-v",
-        "error",
-        "-nostdin",
-        "-threads",
-        "1",
-        "-i",
-        path,
-        "-f",
-        "f32le",
-        "-ac",
-        "2",
-        "-",
-    ]
-    data = subprocess.run(command, check=True, capture_output=True).stdout
+    reading, writing = ["-v", "error", "-nostdin", "-threads", "1"], ["-f", "f32le", "-ac", "2", "-"]
+    data = subprocess.run([program(), *reading, "-i", path, *writing], check=True, capture_output=True).stdout
     return np.ascontiguousarray(np.frombuffer(data, np.float32).reshape(-1, 2).T)
 
 
@@ -130,10 +119,9 @@ def measure(path: str, repeats: int) -> dict[str, float]:
         except Exception as error:
             print(f"  {name} cannot: {str(error).splitlines()[0]}", file=sys.stderr)
             del contenders[name]
-    names = list(contenders)
-    for turn in range(repeats):
-        shift = turn % len(names)
-        for name in names[shift:] + names[:shift]:
+    draw = random.Random(0)
+    for _ in range(repeats):
+        for name in draw.sample(sorted(contenders), len(contenders)):
             gc.collect()
             start = time.perf_counter()
             samples = contenders[name](path)
