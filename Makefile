@@ -21,7 +21,10 @@ lint: $(VENV)/test.done          ## ruff and pyright
 	$(BIN)/pyright
 
 docs: $(VENV)/test.done          ## build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs/cli.md: audioprep/cli/app.py   ## write the reference of the command line anew
+	$(BIN)/python -m typer audioprep.cli.app utils docs --name audioprep --output $@
 
 lock: $(BIN)/uv                  ## resolve the dependencies anew
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \

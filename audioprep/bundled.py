@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-from audioprep.errors import UsageError
+from audioprep.errors import UsageError, nearest
 
 _PACKAGE = Path(__file__).parent
 
@@ -39,6 +38,5 @@ def _find(kind: str, name: str, files: Iterable[Path]) -> Path:
     bundled = {path.stem.replace("_", "-"): path for path in files}
     if name in bundled:
         return bundled[name]
-    near = difflib.get_close_matches(Path(name).stem, bundled, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = nearest(Path(name).stem, bundled)
     raise UsageError(f"no {kind} {name}.{hint} Bundled: {', '.join(sorted(bundled))}.")

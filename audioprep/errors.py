@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
+from collections.abc import Iterable
 from enum import StrEnum
 
 SYSTEM_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -60,3 +62,9 @@ class InputError(AudioprepError):
 
     def __str__(self) -> str:
         return f"{self.uri}: {self.detail}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The hint for a misspelt name: ` Did you mean …?`, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]}?" if near else ""

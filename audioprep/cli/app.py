@@ -28,7 +28,7 @@ app.add_typer(fit_app, name="fit")
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE...",
+        metavar="SOURCE",
         help="Files; folders; CSV, TSV, JSONL or Parquet manifests with a column `path`; folders saved by datasets.",
     ),
 ]
@@ -48,6 +48,9 @@ def tokenize(
     codec: Annotated[str, typer.Option(help="Name of the encoder; `audioprep doctor` lists them.")] = "mel-rvq",
     weights: Annotated[Path | None, typer.Option(help="The encoder's weights. Default: its own.")] = None,
     num_codebooks: Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the encoder's own.")
+    ] = None,
     format: Annotated[str, typer.Option(help="parquet or webdataset.")] = "parquet",
     splits: Annotated[str, typer.Option(help="Shares, by hash of the content.")] = "train=1.0",
     shard_mb: Annotated[int, typer.Option(min=1, help="Size of a shard before compression, in MiB.")] = 512,
@@ -75,19 +78,22 @@ def tokenize(
     Example: audioprep tokenize ~/music --out shards --splits train=0.98,validation=0.02
     """
     options = _settings(locals())
+    del options["setting"]
     from audioprep.shards.split import parse_splits
 
-    _run("tokenize", options | {"splits": _guarded(lambda: parse_splits(splits))}, dry_run, json, quiet)
+    options["splits"] = _guarded(lambda: parse_splits(splits))
+    options["codec_settings"] = _guarded(lambda: _key_values(setting or []))
+    _run("tokenize", options, dry_run, json, quiet)
 
 
 @fit_app.command("mel-rvq")
 def fit_mel_rvq(
     source: Sources,
     out: Annotated[Path, typer.Option(help="The weights file to write (.safetensors).")],
-    num_codebooks: Annotated[int, typer.Option(min=1)] = 8,
-    codebook_size: Annotated[int, typer.Option(min=2)] = 1024,
+    num_codebooks: Annotated[int, typer.Option(min=1, help="Codebooks, each for what the ones before leave over.")] = 8,
+    codebook_size: Annotated[int, typer.Option(min=2, help="Codewords of each codebook.")] = 1024,
     max_frames: Annotated[int, typer.Option(min=1, help="Frames (25 a second) in the random sample.")] = 200_000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random sample and of the k-means.")] = 0,
     device: Device = "auto",
     limit: Limit = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
@@ -127,6 +133,7 @@ def train(
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the trainer's own.")
     ] = None,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Train a bundled trainer on a shard set; the same command again goes on from the last checkpoint.
@@ -134,7 +141,7 @@ def train(
     Several GPUs: torchrun --nproc-per-node 8 -m audioprep train token-lm OUT --out RUN
     """
     settings = _guarded(lambda: _key_values(setting or []))
-    _run("train", {"trainer": trainer, "shards": shards, "out": out, "settings": settings}, False, json, True)
+    _run("train", {"trainer": trainer, "shards": shards, "out": out, "settings": settings}, dry_run, json, True)
 
 
 @app.command()
@@ -192,7 +199,10 @@ def main() -> None:
         if explain is None:
             raise
         message = explain()
-        typer.echo(message if message.startswith("Usage:") else f"audioprep: {message}", err=True)
+        if message.startswith("Usage:"):  # no arguments at all: the help
+            typer.echo(message, err=True)
+        else:
+            _say_error(message)
         sys.exit(USAGE)
 
 
@@ -215,16 +225,25 @@ def _guarded(work: Any) -> Any:
     try:
         return work()
     except AudioprepError as error:
-        typer.secho(f"audioprep: {error}", fg="red", err=True)
+        _say_error(str(error))
+        raise typer.Exit(USAGE) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("audioprep"):
+            raise
+        _say_error(f"this needs the package {error.name}. `audioprep doctor` says which extra brings it.")
         raise typer.Exit(USAGE) from error
     except OSError as error:
         if error.errno not in SYSTEM_ERRNOS:
             raise
-        typer.secho(f"audioprep: {error}. Mend that and run the same command again.", fg="red", err=True)
+        _say_error(f"{error}. Mend that and run the same command again.")
         raise typer.Exit(USAGE) from error
     except KeyboardInterrupt as error:
-        typer.echo("audioprep: interrupted; the same command goes on from what is done", err=True)
+        _say_error("interrupted; the same command goes on from what is done")
         raise typer.Exit(INTERRUPTED) from error
+
+
+def _say_error(message: str) -> None:
+    typer.secho(f"audioprep: {message}", fg="red", err=True)
 
 
 def _console(quiet: bool) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import shutil
 from importlib.metadata import version
@@ -26,11 +25,12 @@ def examine() -> dict[str, Any]:
     """Looks at decoders, devices, encoders, extras and free space."""
     from audioprep.audio import decoders
     from audioprep.encoders.registry import encoder_names
+    from audioprep.engine.run import cpu_cores
 
     return {
         "audioprep": version("audioprep"),
         "python": platform.python_version(),
-        "cpu_cores": len(os.sched_getaffinity(0)),
+        "cpu_cores": cpu_cores(),
         "free_disk_here_gb": round(shutil.disk_usage(".").free / 1e9, 1),
         "device": _device(),
         "decoders": decoders(),

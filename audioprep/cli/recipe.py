@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 from audioprep.cli.app import FAILED_INPUTS, OK, USAGE
 from audioprep.cli.report import describe
 from audioprep.commands.base import Console, Summary
-from audioprep.errors import UsageError
+from audioprep.errors import UsageError, nearest
 from audioprep.recipes.load import load_recipe
 from audioprep.recipes.model import COMMANDS, command_settings
 
@@ -48,7 +47,12 @@ def run_recipe(
         act = module.plan if dry_run else module.run
         if report:
             typer.secho(f"[{number}/{len(recipe.stages)}] {stage.name}", bold=True)
-        summary = act(command_settings(stage), console)
+        try:
+            summary = act(command_settings(stage), console)
+        except UsageError as error:
+            if not dry_run or number == 1:
+                raise
+            summary = {"not_yet": f"needs what a stage above makes: {error}"}
         summaries[stage.name] = summary
         if report:
             typer.echo(describe(summary) + "\n")
@@ -71,8 +75,6 @@ def _explain(error: ValidationError) -> str:
     expected = first.get("ctx", {}).get("expected")
     if first["type"] == "literal_error" and expected:
         choices = expected.replace("'", "").replace(" or ", ", ").split(", ")
-        near = difflib.get_close_matches(str(first["input"]), choices, n=1)
-        message = f"{option} {first['input']}: there is {', '.join(choices)}." + (
-            f" Did you mean {near[0]}?" if near else ""
-        )
+        given = str(first["input"])
+        message = f"{option} {given}: there is {', '.join(choices)}.{nearest(given, choices)}"
     return message

@@ -15,13 +15,17 @@ def _lines(summary: dict[str, Any], indent: int) -> list[str]:
     lines = []
     for name, value in summary.items():
         label = " " * indent + f"{name.replace('_', ' '):{width}}"
-        if isinstance(value, dict) and any(isinstance(inner, (dict, list)) for inner in value.values()):
+        if isinstance(value, dict) and (_is_nested(value) or len(_text(value)) > 80):
             lines += [label.rstrip(), *_lines(value, indent + 2)]
         elif isinstance(value, list) and value:
             lines += [label.rstrip(), *(" " * (indent + 2) + _text(item) for item in value)]
         else:
             lines.append(f"{label}  {_text(value)}")
     return lines
+
+
+def _is_nested(value: dict[str, Any]) -> bool:
+    return any(isinstance(inner, (dict, list)) for inner in value.values())
 
 
 def _text(value: Any) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from audioprep.engine.run import Observer
 
@@ -13,9 +14,14 @@ Summary = dict[str, Any]
 
 
 class CommandSettings(BaseModel):
-    """Base of all commands' settings: an unknown name is an error."""
+    """Base of all commands' settings: an unknown name is an error; `~` in a path is the home folder."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _expand_home(cls, value: Any) -> Any:
+        return value.expanduser() if isinstance(value, Path) else value
 
 
 class Counter(Protocol):

@@ -85,4 +85,5 @@ def _samples(settings: Settings, failed: list[InputError], reading: Counter) -> 
         count += 1
         reading(count, None)
     if count == len(failed):
-        raise UsageError(f"{', '.join(settings.source)}: holds no audio that can be decoded")
+        what = "no audio that can be decoded" if count else "no audio files"
+        raise UsageError(f"{', '.join(settings.source)}: holds {what}. See `audioprep fit mel-rvq --help`.")

@@ -41,7 +41,6 @@ def run(settings: Settings, console: Console) -> Summary:
         "out": str(settings.out),
         "inputs": dataset.totals["inputs"],
         "rows": dataset.totals["rows"],
-        "failed": dataset.totals["failed"],
         "failures": _failures(dataset),
         "exact_copies": len(durations) - len(ids),
         "hours": dataset.totals["seconds"] / 3600,

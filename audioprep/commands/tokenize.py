@@ -27,6 +27,7 @@ class Settings(CommandSettings):
     codec: str = Field("mel-rvq", description="Name of the encoder.")
     weights: Path | None = Field(None, description="The encoder's weights. Default: its own.")
     num_codebooks: PositiveInt | None = Field(None, description="Use only the first so many codebooks.")
+    codec_settings: dict[str, Any] = Field({}, description="The encoder's own settings.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     format: Format = Field("parquet", description="parquet or webdataset.")
     splits: dict[str, float] = Field({"train": 1.0}, description="Share of each split.")
@@ -72,8 +73,8 @@ def plan(settings: Settings, console: Console) -> Summary:
         "codec": settings.codec,
         "inputs": found.inputs,
         "new_inputs": found.new_inputs,
-        "parts_planned": found.parts,
-        "parts_done": found.parts_done,
+        "earlier_parts": found.parts,
+        "earlier_parts_done": found.parts_done,
     }
 
 
@@ -104,4 +105,4 @@ def _job(settings: Settings) -> tuple[Job, Options]:
 
 def _codec_settings(settings: Settings) -> dict[str, Any]:
     wanted = {"weights": settings.weights and str(settings.weights), "num_codebooks": settings.num_codebooks}
-    return {name: value for name, value in wanted.items() if value is not None}
+    return settings.codec_settings | {name: value for name, value in wanted.items() if value is not None}

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from audioprep.bundled import trainer_path
 from audioprep.commands.base import CommandSettings, Console, Summary
-from audioprep.errors import UsageError
+from audioprep.errors import UsageError, nearest
 
 
 class Settings(CommandSettings):
@@ -35,9 +35,11 @@ def run(settings: Settings, console: Console) -> Summary:
         trainer_settings = module.Settings(shards=settings.shards, out=settings.out, **settings.settings)
     except ValidationError as error:
         first = error.errors()[0]
-        known = ", ".join(module.Settings.model_fields)
+        known = module.Settings.model_fields
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{settings.trainer}: setting {where}: {first['msg']}. Settings: {known}.") from error
+        hint = nearest(where, known) if first["type"] == "extra_forbidden" else ""
+        hint = hint or f" Settings: {', '.join(known)}."
+        raise UsageError(f"{settings.trainer}: setting {where}: {first['msg']}.{hint}") from error
     return module.train(trainer_settings)
 
 
@@ -52,10 +54,5 @@ def _load(path: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"trainer {path.stem}: needs the package {error.name}. Install it with: pip install 'audioprep[train]'"
-        ) from error
+    spec.loader.exec_module(module)
     return module

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+from audioprep.errors import UsageError
 
 
 def resolve_device(device: str) -> str:
-    """Turns the setting `auto` into `cuda` or `cpu`; any other value is passed on.
+    """Turns the setting `auto` into `cuda` or `cpu`; `cpu`, `cuda` and `cuda:N` stay what they are.
 
     The driver's device files answer instead of torch: importing torch takes seconds, and asking it starts
     CUDA, after which a process can no longer be forked.
+
+    Raises:
+        UsageError: there is no such device.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"device {device}: there is auto, cpu, cuda and cuda:N")
     if device != "auto":
         return device
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")

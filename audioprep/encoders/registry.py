@@ -7,7 +7,6 @@ torch, no model) and `load(settings) -> Encoder`.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from functools import cache
 from importlib.metadata import entry_points
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ValidationError
 
 from audioprep.encoders.base import Encoder, EncoderSpec
-from audioprep.errors import UsageError
+from audioprep.errors import UsageError, nearest
 
 _OURS = {"mel-rvq": "audioprep.encoders.mel_rvq"}
 
@@ -56,9 +55,7 @@ def load_encoder(name: str, settings: dict[str, Any]) -> Encoder:
     try:
         return module.load(_validated(name, module, settings))
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{name}: needs the package {error.name}. Install it with: pip install 'audioprep[codecs]'"
-        ) from error
+        raise UsageError(f"{name}: needs the package {error.name}: see `audioprep doctor`") from error
 
 
 def _validated(name: str, module: EncoderModule, settings: dict[str, Any]) -> BaseModel:
@@ -77,6 +74,5 @@ def _module(name: str) -> EncoderModule:
         return importlib.import_module(_OURS[name])  # pyright: ignore[reportReturnType]
     for point in entry_points(group="audioprep.encoders", name=name):
         return point.load()
-    near = difflib.get_close_matches(name, encoder_names(), n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"no encoder is called {name}.{hint} Known: {', '.join(encoder_names())}.")
+    known = encoder_names()
+    raise UsageError(f"no encoder is called {name}.{nearest(name, known)} Known: {', '.join(known)}.")

@@ -18,7 +18,7 @@ import pyarrow as pa
 from audioprep.engine.commit import atomic_path, digest, read_json, sha256_of, write_json
 from audioprep.engine.layout import Layout
 from audioprep.engine.plan import Part, Plan
-from audioprep.engine.store import Record, Store
+from audioprep.engine.store import Check, Record, Store
 from audioprep.shards.columns import ITEM_COLUMNS
 from audioprep.shards.split import choose_split
 from audioprep.shards.writers import SUFFIX, WRITERS, Format, ShardWriter
@@ -59,6 +59,7 @@ def assemble(
     plan: Plan,
     stores: tuple[Store, ...],
     settings: ShardSettings,
+    check: Check,
     on_group: Callable[[int, int], None],
 ) -> list[ShardFile]:
     """Writes what is missing of the shards, removes what no group gives, and says what is there now.
@@ -68,6 +69,7 @@ def assemble(
         plan: all its parts are done in all stores.
         stores: of the stages, in the order of their columns.
         settings: how shards are cut.
+        check: how a shard that is there is compared with its record: by size or sha256.
         on_group: called with the number of groups done and of all groups.
     """
     groups = list(_groups(plan, stores, settings.shard_bytes))
@@ -76,7 +78,7 @@ def assemble(
         record_path = layout.shards / f"{number:05d}.json"
         wanted = digest({"inputs": inputs, "format": settings.format, "splits": list(settings.splits.items())})
         record = read_json(record_path)
-        if record is None or record["digest"] != wanted or not _all_there(layout, record):
+        if record is None or record["digest"] != wanted or not _all_there(layout, record, check):
             written = _write_group(layout, number, parts, stores, settings)
             record = {"digest": wanted, "files": [asdict(file) for file in written]}
             write_json(record_path, record, layout.scratch)
@@ -116,9 +118,11 @@ def _groups(plan: Plan, stores: tuple[Store, ...], target: int) -> Iterator[tupl
         yield parts, inputs
 
 
-def _all_there(layout: Layout, record: dict[str, Any]) -> bool:
+def _all_there(layout: Layout, record: dict[str, Any], check: Check) -> bool:
     return all(
-        (path := layout.out / file["path"]).is_file() and path.stat().st_size == file["bytes"]
+        (path := layout.out / file["path"]).is_file()
+        and path.stat().st_size == file["bytes"]
+        and (check == "size" or sha256_of(path) == file["sha256"])
         for file in record["files"]
     )
 

@@ -7,6 +7,7 @@ were when files are added, so what was computed for them stays valid.
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -17,6 +18,8 @@ import pyarrow.parquet as pq
 from audioprep.corpus.entry import ENTRY_SCHEMA, Entry
 from audioprep.corpus.scan import from_batch, to_batch
 from audioprep.engine.commit import atomic_path
+
+logger = logging.getLogger(__name__)
 
 MAX_PART_SIZE = 512
 MAX_PART_BYTES = 2**30  # a part is what a crash loses: of long files it holds fewer
@@ -56,15 +59,23 @@ class Plan:
         return sum(part.rows for part in self.parts)
 
     def new_entries(self, scanned: Iterable[Entry]) -> Iterator[Entry]:
-        """Those of `scanned` (sorted) that no part holds yet. Streams: memory does not grow with the plan."""
+        """Those of `scanned` (sorted) that no part holds yet. Streams: memory does not grow with the plan.
+
+        Files whose size is another than when they were planned are counted, and told in the log.
+        """
         known = heapq.merge(*(_keys(path) for path in self._generations))
         current = next(known, None)
+        changed = 0
         for entry in scanned:
             key = (entry.uri, entry.ordinal)
-            while current is not None and current < key:
+            while current is not None and current[:2] < key:
                 current = next(known, None)
-            if current != key:
+            if current is None or current[:2] != key:
                 yield entry
+            elif current[2] != entry.size:
+                changed += 1
+        if changed:
+            logger.warning("%d inputs have changed since they were planned; --overwrite does all of them anew", changed)
 
     def extend(self, new: Iterable[Entry], scratch: Path, part_size: int | None = None) -> Plan:
         """Writes new entries as one more generation and gives the longer plan.
@@ -103,7 +114,7 @@ def cut(entries: Iterable[Entry], size: int) -> Iterator[list[Entry]]:
         yield part
 
 
-def _keys(path: Path) -> Iterator[tuple[str, int]]:
+def _keys(path: Path) -> Iterator[tuple[str, int, int]]:
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(1024, columns=["uri", "ordinal"]):
-            yield from zip(batch["uri"].to_pylist(), batch["ordinal"].to_pylist(), strict=True)
+        for batch in file.iter_batches(1024, columns=["uri", "ordinal", "size"]):
+            yield from zip(*(batch[name].to_pylist() for name in ("uri", "ordinal", "size")), strict=True)

@@ -146,7 +146,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
         write_json(layout.run, _stage_settings(job.stages), layout.scratch)
         stores = _stores(layout, job.stages)
         _work(job, options, layout, plan, stores, observer)
-        files = assemble(layout, plan, stores, job.shards, observer.assembling)
+        files = assemble(layout, plan, stores, job.shards, options.check, observer.assembling)
         failed = _write_failures(layout, plan, stores)
         description = _describe(job, plan, stores, files, failed)
         write_text(layout.card, data_card(description), layout.scratch)
@@ -162,7 +162,8 @@ def _refuse_changed_settings(layout: Layout, stages: tuple[Stage, ...]) -> None:
     """
     before = read_json(layout.run)
     now = _stage_settings(stages)
-    if before is None or before == now:
+    nothing_done = not any(layout.private.glob("columns/*/*.json"))
+    if before is None or before == now or nothing_done:
         return
     old, new = dict(_flat(before)), dict(_flat(now))
     changes = [
@@ -224,11 +225,16 @@ def _work(
 
 def _resources(options: Options, tasks: int) -> list[Resources]:
     devices = _devices(options.device)
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_cores()
     workers = options.workers or (cores if options.device == "cpu" else len(devices))
     workers = min(workers, tasks)
     threads = max(1, math.ceil(cores / workers))
     return [Resources(devices[slot % len(devices)], threads) for slot in range(workers)]
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _devices(device: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from audioprep.errors import UsageError
+from audioprep.errors import UsageError, nearest
 from audioprep.recipes.model import COMMANDS, Recipe, recipe_model
 from audioprep.samples import sample_folder
 
@@ -46,9 +45,15 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     for setting in settings:
         _set(data["stages"], setting)
     try:
-        return recipe_model().model_validate(data)
+        recipe = recipe_model().model_validate(data)
     except ValidationError as error:
         raise UsageError("\n".join(_explain(path, root, data, mistake) for mistake in error.errors())) from error
+    names = [stage.name for stage in recipe.stages]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            line = _line(_find(root, ["stages", number, "name"]))
+            raise UsageError(f"{path}:{line}: a second stage is called {name}; give it a `name` of its own")
+    return recipe
 
 
 def _substitute(value: Any, path: Path, node: yaml.Node | None) -> Any:
@@ -120,8 +125,7 @@ def _known(data: dict[str, Any], location: list[Any]) -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(known))}."
+    return nearest(name, known) or f" There are: {', '.join(sorted(known))}."
 
 
 def _find(node: yaml.Node, location: list[Any]) -> yaml.Node:

@@ -63,7 +63,7 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
         except UsageError as error:
             yield error
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown()
 
     def _decoded_ahead(
         self, pool: ThreadPoolExecutor, windows: Iterator[list[Rows]]
@@ -71,13 +71,18 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
         """The rows of each batch and the blocks they are in; the blocks of the next window are being decoded."""
         window = next(windows, [])
         held = self._submit(pool, window, {})
-        while window:
-            following = next(windows, [])
-            ahead = self._submit(pool, following, held)
-            blocks = {block: future.result() for block, future in held.items()}
-            for rows in window:
-                yield rows, blocks
-            window, held = following, ahead
+        ahead: _Blocks = {}
+        try:
+            while window:
+                following = next(windows, [])
+                ahead = self._submit(pool, following, held)
+                blocks = {block: future.result() for block, future in held.items()}
+                for rows in window:
+                    yield rows, blocks
+                window, held = following, ahead
+        finally:
+            for future in (*held.values(), *ahead.values()):
+                future.cancel()
 
     def _submit(self, pool: ThreadPoolExecutor, window: list[Rows], held: _Blocks) -> _Blocks:
         """The blocks of a window: those that the one before it has as well, and the others to come."""

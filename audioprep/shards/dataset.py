@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from audioprep.errors import UsageError
+from audioprep.errors import UsageError, nearest
 from audioprep.shards.columns import feature_dtype
 
 SCHEMA_VERSION = 1
@@ -86,12 +84,6 @@ def open_dataset(folder: str | Path) -> Dataset:
     return Dataset(folder, description)
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """The hint for a misspelt name: ` Did you mean …?`, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else ""
-
-
 def data_card(description: dict[str, Any]) -> str:
     """The README.md of a shard set, with the metadata by which the Hub and `datasets` find its files."""
     totals = description["totals"]
@@ -119,7 +111,7 @@ def data_card(description: dict[str, Any]) -> str:
         "# Audio tokens",
         "",
         f"{totals['rows']} items, {totals['seconds'] / 3600:.2f} hours, made by audioprep; "
-        f"{totals['failed']} inputs could not be processed (`failures.parquet`).",
+        f"inputs that could not be processed: {totals['failed']} (`failures.parquet`).",
         "",
         "| split | items | hours | frames |",
         "| --- | ---: | ---: | ---: |",

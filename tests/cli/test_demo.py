@@ -58,7 +58,7 @@ def test_a_codebook_of_ones_own(cli: Cli, tmp_path: Path):
     [
         (["train", "token-ml", "SHARDS", "--out", "RUN"], "token-lm"),
         (["train", "token-lm", "SHARDS", "--out", "RUN"], "no shard set with audio_tokens"),
-        (["train", "token-lm", "SHARDS", "--out", "RUN", "--set", "stepz=5"], "token-lm: setting stepz"),
+        (["train", "token-lm", "SHARDS", "--out", "RUN", "--set", "stepz=5"], "not permitted. Did you mean steps?"),
         (["train", "token-lm", "SHARDS", "--out", "RUN", "--set", "steps"], "write it like --set steps=500"),
     ],
 )  # fmt: skip

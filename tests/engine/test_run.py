@@ -124,6 +124,35 @@ def test_damaged_results_are_found_and_redone(damage: str, corpus: Path, tmp_pat
     assert data_bytes(out) == before
 
 
+def test_a_damaged_shard_is_found_by_its_sha256(corpus: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    run_job(make_job(corpus, out))
+    before = data_bytes(out)
+    shard = min((out / "data").iterdir())
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    run_job(make_job(corpus, out))
+    assert data_bytes(out) != before
+    run_job(make_job(corpus, out), check="sha256")
+    assert data_bytes(out) == before
+
+
+def test_settings_of_a_run_that_did_nothing_bind_nobody(corpus: Path, tmp_path: Path):
+    job = make_job(corpus, tmp_path / "out")
+    Layout(tmp_path / "out").private.mkdir(parents=True)
+    Layout(tmp_path / "out").run.write_text('{"digest": {"version": 0}}')
+    assert run_job(job)["rows"] == 10
+
+
+def test_changed_inputs_are_told(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    run_job(make_job(corpus, tmp_path / "out"))
+    assert not caplog.messages
+    (corpus / "002.wav").write_text("another song, longer than before")
+    assert run_job(make_job(corpus, tmp_path / "out"))["rows"] == 10
+    assert caplog.messages == ["1 inputs have changed since they were planned; --overwrite does all of them anew"]
+
+
 def test_a_missing_shard_is_written_again(corpus: Path, tmp_path: Path):
     out = tmp_path / "out"
     run_job(make_job(corpus, out))
