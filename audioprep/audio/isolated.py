@@ -36,12 +36,11 @@ def open_isolated(
     path: str | os.PathLike[str],
     sample_rate: int | None,
     channels: int | None,
-    block_seconds: float,
     timeout: float | None,
 ) -> AudioStream:
     """`open_audio` in a child process; see there. The child ends when the stream is closed."""
     uri = os.fspath(path)
-    child = _Child([uri, sample_rate, channels, block_seconds], uri, timeout)
+    child = _Child([uri, sample_rate, channels], uri, timeout)
     try:
         info, rate, count = json.loads(child.receive(b"i"))
     except BaseException:
@@ -122,9 +121,9 @@ def main() -> None:
     # Native libraries must not write into the stream of messages.
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    uri, rate, channels, seconds = json.loads(sys.argv[1])
+    uri, rate, channels = json.loads(sys.argv[1])
     try:
-        with open_audio(uri, sample_rate=rate, channels=channels, block_seconds=seconds) as stream:
+        with open_audio(uri, sample_rate=rate, channels=channels) as stream:
             header = json.dumps([asdict(stream.info), stream.sample_rate, stream.channels])
             _send(pipe, b"i", header.encode())
             for block in stream:

@@ -22,7 +22,6 @@ from audioprep.errors import InputError, Reason, SystemFault, UsageError
 
 T = TypeVar("T")
 Blocks = Iterator[NDArray[np.float32]]
-BLOCK_SECONDS = 5.0
 
 # By how much less than declared a file may give. Codecs count priming and padding in; PCM and FLAC do not.
 _EXACT_CODECS = {"flac", "alac", "wavpack", "tta"}
@@ -32,7 +31,7 @@ _MAX_SAMPLES_A_BYTE = 256  # no header's claim beyond this is believed when memo
 
 
 class AudioStream:
-    """An opened recording. Iterate once for its blocks, float32 `[C, T]`, contiguous, in [-1, 1].
+    """An opened recording. Iterate once for its blocks, float32 `[C, T]`, contiguous, in [-1, 1]; `T` varies.
 
     Use it as a context manager: leaving it stops the decoder, wherever it is.
 
@@ -84,7 +83,6 @@ def open_audio(
     *,
     sample_rate: int | None = None,
     channels: int | None = None,
-    block_seconds: float = BLOCK_SECONDS,
     isolated: bool = False,
     timeout: float | None = None,
 ) -> AudioStream:
@@ -102,7 +100,6 @@ def open_audio(
         sample_rate: Hz to resample to (after the down-mix); None keeps the file's. n samples become
             ceil(n * out / in).
         channels: None keeps the file's; 1 and 2 can be made of all layouts (`mix.mix_matrix`).
-        block_seconds: seconds in every block but the last. It does not change the samples.
         isolated: decode in a child process, which may crash or hang without harm.
         timeout: seconds that an isolated decoder may take for one block (and for opening).
 
@@ -114,14 +111,12 @@ def open_audio(
         SystemFault: the machine is at fault (memory, file descriptors, a full disk).
         UsageError: an argument is out of range.
     """
-    _check_arguments(sample_rate, channels, block_seconds, isolated, timeout)
+    _check_arguments(sample_rate, channels, isolated, timeout)
     if isolated:
         from audioprep.audio.isolated import open_isolated
 
-        return open_isolated(path, sample_rate, channels, block_seconds, timeout)
-    stream = _open(path, sample_rate, channels)
-    frames = max(1, round(block_seconds * stream.sample_rate))
-    return AudioStream(stream.info, stream.sample_rate, stream.channels, _recut(iter(stream), frames), stream.close)
+        return open_isolated(path, sample_rate, channels, timeout)
+    return _open(path, sample_rate, channels)
 
 
 def load_audio(
@@ -131,7 +126,7 @@ def load_audio(
 
     Arguments and errors are those of `open_audio`.
     """
-    _check_arguments(sample_rate, channels, BLOCK_SECONDS, False, None)
+    _check_arguments(sample_rate, channels, False, None)
     with _open(path, sample_rate, channels) as stream:
         declared = min(stream.info.frames or 0, os.path.getsize(path) * _MAX_SAMPLES_A_BYTE)
         width = math.ceil(declared * stream.sample_rate / stream.info.sample_rate)
@@ -147,21 +142,17 @@ def load_audio(
     return _shortened(samples, end), stream.sample_rate
 
 
-def _check_arguments(
-    sample_rate: int | None, channels: int | None, block_seconds: float, isolated: bool, timeout: float | None
-) -> None:
+def _check_arguments(sample_rate: int | None, channels: int | None, isolated: bool, timeout: float | None) -> None:
     if sample_rate is not None and not MIN_RATE <= sample_rate <= MAX_RATE:
         raise UsageError(f"sample_rate {sample_rate}: give {MIN_RATE} to {MAX_RATE} Hz")
     if channels is not None and not 1 <= channels <= MAX_CHANNELS:
         raise UsageError(f"channels {channels}: give 1 to {MAX_CHANNELS}")
-    if not 0 < block_seconds < math.inf:
-        raise UsageError(f"block_seconds {block_seconds}: give a positive number of seconds")
     if timeout is not None and not (isolated and timeout > 0):
         raise UsageError(f"timeout {timeout}: give a positive number of seconds, together with isolated=True")
 
 
 def _open(path: str | os.PathLike[str], sample_rate: int | None, channels: int | None) -> AudioStream:
-    """Opens the file in this process; the blocks have any length."""
+    """Opens the file in this process."""
     source = inspect(path)
     with _faults(source):
         decoder, blocks = _first_that_works(source, _begin)
@@ -270,23 +261,6 @@ def _clipped(blocks: Blocks) -> Blocks:
         if block.min() < -1 or block.max() > 1:
             np.clip(block, -1, 1, out=block)
         yield block
-
-
-def _recut(blocks: Blocks, frames: int) -> Blocks:
-    """Cuts blocks of any length into blocks of `frames`, the last one shorter."""
-    held: list[NDArray[np.float32]] = []
-    count = 0
-    for block in blocks:
-        held.append(block)
-        count += block.shape[1]
-        if count >= frames:
-            joined = np.concatenate(held, axis=1)
-            cut = count - count % frames
-            for start in range(0, cut, frames):
-                yield np.ascontiguousarray(joined[:, start : start + frames])
-            held, count = [joined[:, cut:].copy()], count - cut
-    if count:
-        yield np.ascontiguousarray(np.concatenate(held, axis=1))
 
 
 def _shortened(samples: NDArray[np.float32], frames: int) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from typing import Any
 
 # What each extra brings, by the module that shows it is there.
 EXTRAS = {
-    "codecs": ("torch", "transformers", "diffusers", "dac", "torchcodec"),
+    "codecs": ("torch", "transformers", "diffusers", "dac"),
     "muq": ("muq",),
     "clap": ("laion_clap",),
     "ja": ("pyopenjtalk",),

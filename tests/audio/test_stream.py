@@ -22,17 +22,15 @@ def long_flac(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "long.flac"
 
 
-@pytest.mark.parametrize("seconds", [0.01, 0.5, 1.0, 2.9999, 100.0])
 @pytest.mark.parametrize("target", [None, 16_000])
-def test_blocks_are_the_whole_recording_whatever_their_length(seconds: float, target: int | None, long_flac: Path):
-    whole, rate = load_audio(long_flac, sample_rate=target, channels=1)
-    with open_audio(long_flac, sample_rate=target, channels=1, block_seconds=seconds) as stream:
-        assert (stream.sample_rate, stream.channels) == (rate, 1)
+@pytest.mark.parametrize("channels", [None, 1])
+def test_blocks_are_the_whole_recording(target: int | None, channels: int | None, long_flac: Path):
+    whole, rate = load_audio(long_flac, sample_rate=target, channels=channels)
+    with open_audio(long_flac, sample_rate=target, channels=channels) as stream:
+        assert (stream.sample_rate, stream.channels) == (rate, whole.shape[0])
         assert stream.info == probe(long_flac)
         blocks = list(stream)
-    frames = round(seconds * rate)
-    assert {block.shape[1] for block in blocks[:-1]} <= {frames}
-    assert 0 < blocks[-1].shape[1] <= frames
+    assert len(blocks) > 3 and max(block.shape[1] for block in blocks) < 20_000
     assert all(block.dtype == np.float32 and block.flags.c_contiguous for block in blocks)
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
 
@@ -92,8 +90,8 @@ def test_probing_needs_the_beginning_alone(name: str, encoded: Encoded, tmp_path
 @pytest.mark.parametrize("name", ["wav-16", "flac-16", "mp3-bare"])
 def test_leaving_a_stream_early_closes_the_file(name: str, encoded: Encoded):
     before = os.listdir("/proc/self/fd")
-    with open_audio(encoded(name), block_seconds=0.1) as stream:
-        assert next(iter(stream)).shape == (2, 4410)
+    with open_audio(encoded(name)) as stream:
+        assert next(iter(stream)).shape == (2, 16384)
         assert len(os.listdir("/proc/self/fd")) > len(before)
     stream.close()
     assert os.listdir("/proc/self/fd") == before
@@ -105,8 +103,6 @@ def test_leaving_a_stream_early_closes_the_file(name: str, encoded: Encoded):
         ({"sample_rate": 0}, "sample_rate 0: give 1000 to 1000000 Hz"),
         ({"channels": 0}, "channels 0: give 1 to 64"),
         ({"channels": 65}, "channels 65"),
-        ({"block_seconds": 0.0}, r"block_seconds 0\.0"),
-        ({"block_seconds": math.nan}, "block_seconds nan"),
         ({"timeout": 1.0}, "together with isolated=True"),
         ({"timeout": 0.0, "isolated": True}, r"timeout 0\.0"),
     ],

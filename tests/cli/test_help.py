@@ -30,7 +30,7 @@ def test_help_imports_nothing_heavy():
 
 def test_doctor_names_decoders_encoders_and_extras(cli: Cli):
     found = cli("doctor", "--json").json
-    assert {"soundfile", "pyav", "ffmpeg", "torchcodec"} == set(found["decoders"])
+    assert {"soundfile", "pyav", "ffmpeg"} == set(found["decoders"])
     assert "mel-rvq" in found["encoders"]
     assert found["extras"]["train"] == []
     assert "pip install" not in cli("doctor").out or any(found["extras"].values())

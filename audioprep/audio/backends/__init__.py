@@ -7,12 +7,11 @@ from typing import cast
 
 from audioprep.audio.backends.base import Backend
 
-NAMES = ("soundfile", "pyav", "ffmpeg", "torchcodec")
+NAMES = ("soundfile", "pyav", "ffmpeg")
 
-# Fastest first, as `bench/decode.py` measures them. torchcodec comes last: PyAV is as fast without its
-# import of torch. libsndfile is the fastest for PCM alone.
+# Fastest first, as `bench/decode.py` measures them; libsndfile is the fastest for PCM alone.
 _PCM = {"wav", "rf64", "w64", "aiff"}
-_ORDER = ("pyav", "ffmpeg", "torchcodec")
+_ORDER = ("pyav", "ffmpeg")
 
 
 def order(container: str | None) -> tuple[str, ...]:

@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from audioprep.audio.source import Source
 from audioprep.errors import Reason
 
-BLOCK_FRAMES = 65536
+BLOCK_FRAMES = 16384
 """Samples a channel in every block that a decoder gives but the last: the resampler's fixed step."""
-
-READ_FRAMES = 16384
-"""A step that stays in the cache, and for which memory is not asked of the system each time; divides BLOCK_FRAMES."""
 
 MAX_CHANNELS = 64
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
@@ -122,13 +119,12 @@ def to_float(rows: NDArray[np.generic], out: NDArray[np.float32]) -> None:
 
     One rule for all backends, so that a lossless recording has the same bits in every container.
     """
-    if rows.dtype == np.uint8:
-        rows = rows.astype(np.int16) - 128
-        scale = 1 / 128
-    elif np.issubdtype(rows.dtype, np.integer):
-        scale = 1 / (1 << (8 * rows.dtype.itemsize - 1))
-    else:
-        with np.errstate(over="ignore"):  # a double that float32 cannot hold becomes infinite, which is found later
-            np.copyto(out, rows, casting="same_kind")
-        return
-    np.multiply(rows, np.float32(scale), out=out, casting="same_kind")
+    match rows.dtype.kind:
+        case "f":
+            with np.errstate(over="ignore"):  # a double that float32 cannot hold becomes infinite, which is found later
+                np.copyto(out, rows, casting="same_kind")
+        case "u":
+            to_float(rows.astype(np.int16) - 128 << 8, out)
+        case _:
+            scale = np.float32(1 / (1 << (8 * rows.dtype.itemsize - 1)))
+            np.multiply(rows, scale, out=out, casting="same_kind")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from audioprep.audio.backends.base import (
     BLOCK_FRAMES,
-    READ_FRAMES,
     AudioInfo,
     DecodeError,
     broken_file,
@@ -25,7 +24,7 @@ from audioprep.audio.source import Source
 from audioprep.errors import Reason
 
 if TYPE_CHECKING:
-    from av import AudioFifo, AudioFrame, AudioLayout, Packet
+    from av import AudioFifo, AudioFrame, AudioLayout
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
@@ -91,15 +90,18 @@ class PyAVDecoder:
         last: AudioFrame | None = None
         fault: DecodeError | None = None
         count = 0
+        clock = _Clock() if self._format in _OGG else None
         try:
             for frame in self._frames():
+                if clock:
+                    clock.check(frame)
                 frame.pts = None
                 self._write(fifo, frame)
-                count += frame.samples
-                while count >= BLOCK_FRAMES + frame.samples:  # the last frame stays, as it may be cut
+                last, samples = frame, frame.samples
+                count += samples
+                while count >= BLOCK_FRAMES + samples:  # the last frame stays, as it may be cut
                     count -= BLOCK_FRAMES
                     yield self._read(fifo, BLOCK_FRAMES)
-                last = frame
         except DecodeError as error:
             fault = error
         count -= self._padding(last) if last else 0
@@ -122,11 +124,17 @@ class PyAVDecoder:
             raise DecodeError(Reason.UNSUPPORTED, detail) from error
 
     def _read(self, fifo: AudioFifo, count: int) -> NDArray[np.float32]:
-        block = np.empty((self.info.channels, count), np.float32)
-        for start in range(0, count, READ_FRAMES):
-            part = block[:, start : start + READ_FRAMES]
-            _copy(cast("AudioFrame", fifo.read(part.shape[1])), part)
-        return block
+        frame = cast("AudioFrame", fifo.read(count))
+        channels = self.info.channels
+        out = np.empty((channels, count), np.float32)
+        dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
+        planes = cast(tuple[bytes, ...], frame.planes)  # they have the buffer protocol
+        if frame.format.is_planar:
+            for row, plane in zip(out, planes, strict=True):
+                to_float(np.frombuffer(plane, dtype, count), row)
+        else:
+            to_float(np.frombuffer(planes[0], dtype, count * channels).reshape(count, channels).T, out)
+        return out
 
     def _first_track(self) -> AudioStream:
         if not self._container.streams.audio:
@@ -174,22 +182,22 @@ class PyAVDecoder:
         """
         broken: Exception | None = None
         started = False
-        clock = _Clock() if self._format in _OGG else None
-        for packet in self._packets():
-            try:
-                frames = packet.decode()
-            except self._av.FFmpegError as error:
-                broken = error
-                continue
-            for frame in frames:
-                if started and broken:
-                    raise self._error(broken, "a part in the middle cannot be decoded")
-                if not started:
-                    self._adopt(frame)
-                    started, broken = True, None
-                if clock:
-                    clock.check(frame)
-                yield frame
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except self._av.FFmpegError as error:
+                    broken = error
+                    continue
+                for frame in frames:
+                    if started and broken:
+                        raise self._error(broken, "a part in the middle cannot be decoded")
+                    if not started:
+                        self._adopt(frame)
+                        started, broken = True, None
+                    yield frame
+        except self._av.FFmpegError as error:
+            raise self._error(error, "it cannot be read to its end") from error
         if broken and not started:
             raise self._error(broken, "no part of it can be decoded")
 
@@ -198,12 +206,6 @@ class PyAVDecoder:
         if self._format != "mp4" or not frame.duration or not frame.time_base:
             return 0
         return max(0, frame.samples - math.ceil(frame.duration * frame.time_base * frame.sample_rate))
-
-    def _packets(self) -> Iterator[Packet]:
-        try:
-            yield from self._container.demux(self._stream)
-        except self._av.FFmpegError as error:
-            raise self._error(error, "it cannot be read to its end") from error
 
     def _adopt(self, frame: AudioFrame) -> None:
         """Takes the shape of the first frame: an HE-AAC header may say half the rate that comes out."""
@@ -250,15 +252,3 @@ def _positions(layout: AudioLayout) -> tuple[str, ...] | None:
     if layout.name.endswith("channels"):  # FFmpeg's name for an unknown order
         return None
     return tuple(channel.name for channel in layout.channels)
-
-
-def _copy(frame: AudioFrame, out: NDArray[np.float32]) -> None:
-    """Writes a frame's samples to `out`, `[C, T]`."""
-    channels, count = out.shape
-    dtype = np.dtype(_DTYPES[frame.format.name.removesuffix("p")])
-    planes = cast(tuple[bytes, ...], frame.planes)  # they have the buffer protocol
-    if frame.format.is_planar:
-        for row, plane in zip(out, planes, strict=True):
-            to_float(np.frombuffer(plane, dtype, count), row)
-    else:
-        to_float(np.frombuffer(planes[0], dtype, count * channels).reshape(count, channels).T, out)

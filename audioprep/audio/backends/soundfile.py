@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from audioprep.audio.backends.base import (
     BLOCK_FRAMES,
-    READ_FRAMES,
     AudioInfo,
     DecodeError,
     broken_file,
@@ -68,20 +67,11 @@ class SoundfileDecoder:
         self.is_bounded = not self._dtype.startswith("float")
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        channels = self.info.channels
-        buffer = np.empty((READ_FRAMES, channels), self._dtype)
-        filled = READ_FRAMES
-        while filled == READ_FRAMES:
-            block = np.empty((channels, BLOCK_FRAMES), np.float32)
-            end = 0
-            while end < BLOCK_FRAMES and filled == READ_FRAMES:
-                filled = self._read(buffer)
-                to_float(buffer[:filled].T, block[:, end : end + filled])
-                end += filled
-            if end == BLOCK_FRAMES:
-                yield block
-            elif end:
-                yield np.ascontiguousarray(block[:, :end])
+        buffer = np.empty((BLOCK_FRAMES, self.info.channels), self._dtype)
+        while count := self._read(buffer):
+            block = np.empty((self.info.channels, count), np.float32)
+            to_float(buffer[:count].T, block)
+            yield block
 
     def close(self) -> None:
         self._file.close()
