@@ -3,7 +3,9 @@
 Every contender gives float32 `[channels, samples]`, contiguous, at the file's own rate, on one thread: the peers the
 whole recording at once, audioprep block by block, as its pipeline takes it. "whole" is audioprep's `load_audio`, for
 those who want one array: it pays for fresh memory like the peers, and is not what the exit code tells of. They take
-turns within each repeat, in a random order, and their medians are compared. Needs the dev group and the ffmpeg program. Run: `python bench/decode.py [--seconds 300] [--repeats 9] [--formats wav,mp3] [--json]`.
+turns within each repeat, in a random order, and their medians are compared. Needs the dev group and the ffmpeg program.
+
+Run: `python bench/decode.py [--seconds 300] [--repeats 9] [--formats wav,mp3] [--json]`.
 """
 
 from __future__ import annotations
