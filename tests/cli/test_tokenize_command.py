@@ -125,7 +125,7 @@ def test_ctrl_c_and_resume(tmp_path: Path):
     for number in range(12):
         write_wav(corpus / f"{number}.wav", music(400_000)[:, number * 100 :])
     arguments = ("tokenize", corpus, "--out", tmp_path / "out", "--workers", "1", "--quiet", "--json")
-    process = start(*arguments)
+    process = start(*arguments, "--isolated")  # slow enough to be interrupted
     done = tmp_path / "out/.audioprep/columns"
     while len(list(done.glob("tokenize-*/*.json"))) < 2:
         assert process.poll() is None, process.communicate()
