@@ -37,6 +37,7 @@ from torch.utils.tensorboard import SummaryWriter
 from audioprep.encoders.device import resolve_device
 from audioprep.engine.commit import atomic_path
 from audioprep.errors import AudioprepError, UsageError
+from audioprep.shards.dataset import open_dataset
 from audioprep.shards.loader import ShardLoader
 
 logger = logging.getLogger("audioprep.train.token_lm")
@@ -291,9 +292,9 @@ def _train(settings: Settings, device: torch.device, rank: int, world: int) -> d
 def token_shape(shards: Path) -> tuple[int, int]:
     """Number of codebooks and their size, from `dataset.json`."""
     try:
-        spec = json.loads((shards / "dataset.json").read_text())["encoders"][COLUMN]
+        spec = open_dataset(shards).encoders[COLUMN]
         return int(spec["num_codebooks"]), int(spec["codebook_size"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (UsageError, KeyError, TypeError) as error:
         remedy = "make one with `audioprep tokenize`"
         raise UsageError(f"{shards}: no shard set with {COLUMN} ({error!r}); {remedy}") from error
 

@@ -1,4 +1,4 @@
-"""Opens a file as a stream of sample blocks: decode, check, mix, resample, clip, cut."""
+"""Opens a file as a stream of sample blocks: decode, check, mix, resample, clip."""
 
 from __future__ import annotations
 

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from audioprep.errors import UsageError
+from audioprep.errors import UsageError, nearest
 from audioprep.shards.batches import EpochBatches, StoredBatch
 from audioprep.shards.collate import to_tensors
-from audioprep.shards.dataset import nearest
 from audioprep.shards.order import OrderSettings, num_batches
 from audioprep.shards.reading import ShardReader, open_split
 

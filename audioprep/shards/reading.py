@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from audioprep.errors import UsageError
-from audioprep.shards.columns import is_array, plain_table
+from audioprep.shards.columns import is_array, plain_table, to_arrays
 from audioprep.shards.dataset import open_dataset
 from audioprep.shards.flatpages import read_flat
 
@@ -122,8 +122,8 @@ class ParquetReader(ShardReader):
             table = _read_group(path, group, rest) if rest else None
         for column in rest:
             assert table is not None
-            values = table[column].combine_chunks()
-            out[column] = _ragged(values) if column in self.array_columns else values.to_pylist()
+            values = table[column]
+            out[column] = to_arrays(values) if column in self.array_columns else values.to_pylist()
         return out
 
     def frames(self, block: int) -> NDArray[np.integer]:
@@ -283,13 +283,6 @@ def _read_group(path: Path, group: int, columns: list[str]) -> pa.Table:
 def _frames(path: Path, group: int) -> NDArray[np.integer]:
     with _naming(path):
         return _read_group(path, group, [NUM_FRAMES])[NUM_FRAMES].to_numpy()
-
-
-def _ragged(column: pa.ListArray) -> Ragged:
-    width = column.type.value_type.list_size
-    offsets = column.offsets.to_numpy()
-    values = column.flatten().flatten().to_numpy(zero_copy_only=False)
-    return Ragged(values.reshape(-1, width), offsets - offsets[0])
 
 
 def _index_path(path: Path) -> Path:

@@ -103,11 +103,9 @@ class FfmpegDecoder:
         """Reads the wav header, which names the channels as well."""
         mask = 0
         channels = rate = 0
-        name = self._read(12)[:4]
-        while name != b"data":
-            name, size = struct.unpack("<4sI", self._read(8))
-            if name == b"data":
-                break
+        self._read(12)
+        while (chunk := struct.unpack("<4sI", self._read(8)))[0] != b"data":
+            name, size = chunk
             body = self._read(size + size % 2)
             if name == b"fmt ":
                 channels, rate = struct.unpack("<HI", body[2:8])
