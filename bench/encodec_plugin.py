@@ -24,8 +24,9 @@ class Settings(BaseModel):
 
 def describe(settings: Settings) -> EncoderSpec:
     return EncoderSpec(
-        name="encodec", kind="tokens", sample_rate=24_000, channels=1, hop_length=_HOP, window=_HOP * 375, context=0,
-        batch_size=1, fingerprint="random weights of seed 0", num_codebooks=_CODEBOOKS, codebook_size=1024,
+        name="encodec", kind="tokens", sample_rate=24_000, channels=1, hop_length=_HOP, window=_HOP * 375,
+        left_context=0, right_context=0, batch_size=1, fingerprint="random weights of seed 0",
+        num_codebooks=_CODEBOOKS, codebook_size=1024,
     )  # fmt: skip
 
 
@@ -45,9 +46,9 @@ class Encodec:
         self.spec = spec
         self._model = model
 
-    def encode(self, batch: NDArray[np.float32]) -> NDArray[np.generic]:
+    def encode(self, samples: NDArray[np.float32], valid: NDArray[np.int64]) -> NDArray[np.generic]:
         import torch
 
         with torch.inference_mode():
-            found: Any = self._model.encode(torch.from_numpy(batch).to(self._model.device), bandwidth=_BANDWIDTH)
-        return found.audio_codes[0].transpose(1, 2).cpu().numpy().astype(np.uint16)
+            found: Any = self._model.encode(torch.from_numpy(samples).to(self._model.device), bandwidth=_BANDWIDTH)
+        return found.audio_codes[0].transpose(1, 2).cpu().numpy()

@@ -29,7 +29,7 @@ import numpy as np
 from decode import write_music
 from numpy.typing import NDArray
 
-from audioprep.audio import open_audio
+from audioprep.audio import load_audio
 from audioprep.audio.backends.ffmpeg import program
 from audioprep.cli.console import QuietObserver
 from audioprep.encoders.base import EncoderSpec
@@ -37,9 +37,9 @@ from audioprep.encoders.registry import describe_encoder, load_encoder
 from audioprep.engine.assemble import ShardSettings
 from audioprep.engine.run import Job, Options, run
 from audioprep.engine.worker import Progress
+from audioprep.stages.encode import Encode
 from audioprep.stages.text import ReadText
-from audioprep.stages.tokenize import Tokenize
-from audioprep.stages.windows import cut_windows
+from audioprep.stages.windows import Window, WindowCutter
 
 CEILING = 1.10
 SONG_MINUTES = 1
@@ -57,13 +57,14 @@ def make_corpus(folder: Path, minutes: int) -> Path:
     return folder
 
 
-def windows_of(paths: list[Path], spec: EncoderSpec) -> NDArray[np.float32]:
-    """All windows of some files: float32 `[N, C, context + window + context]`."""
-    windows: list[NDArray[np.float32]] = []
+def windows_of(paths: list[Path], spec: EncoderSpec) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """All windows of some files, float32 `[N, C, length]`, and what of each is the file's own, int64 `[N, 2]`."""
+    windows: list[Window] = []
     for path in paths:
-        with open_audio(path, sample_rate=spec.sample_rate, channels=spec.channels) as stream:
-            windows += cut_windows(stream, spec)
-    return np.stack(windows)
+        samples, _ = load_audio(path, sample_rate=spec.sample_rate, channels=spec.channels)
+        cutter = WindowCutter(spec)
+        windows += [*cutter.push(samples), *cutter.finish()]
+    return np.stack([w.samples for w in windows]), np.array([(w.start, w.end) for w in windows])
 
 
 def encode_alone(codec: str, paths: list[Path], ready: Any, finished: Any) -> None:
@@ -72,13 +73,13 @@ def encode_alone(codec: str, paths: list[Path], ready: Any, finished: Any) -> No
 
     torch.set_num_threads(1)
     encoder = load_encoder(codec, SETTINGS)
-    windows = windows_of(paths, encoder.spec)
+    samples, valid = windows_of(paths, encoder.spec)
     size = encoder.spec.batch_size
-    batches = [windows[first : first + size] for first in range(0, len(windows) - size + 1, size)]
-    encoder.encode(batches[0])
+    batches = [slice(first, first + size) for first in range(0, len(samples) - size + 1, size)]
+    encoder.encode(samples[batches[0]], valid[batches[0]])
     ready.wait()
     for batch in batches:
-        encoder.encode(batch)
+        encoder.encode(samples[batch], valid[batch])
     finished.wait()
 
 
@@ -111,7 +112,7 @@ class Clock(QuietObserver):
 
 def seconds_of_pipeline(codec: str, corpus: Path, out: Path, workers: int) -> tuple[float, float]:
     """Seconds of the running pipeline, and with the start of its processes."""
-    stage = Tokenize(codec, {}, describe_encoder(codec, SETTINGS))
+    stage = Encode(codec, {}, describe_encoder(codec, SETTINGS), "audio_tokens")
     encoders = {stage.column: stage.spec.to_dict()}
     job = Job((str(corpus),), out, (ReadText(), stage), encoders, ShardSettings())
     clock = Clock()

@@ -34,7 +34,14 @@ class TerminalConsole:
     def counter(self, label: str) -> Iterator[Counter]:
         with self._progress() as progress:
             task = progress.add_task(label, total=None)
-            yield lambda done, total: progress.update(task, completed=done, total=total)
+            log = None if self._rich.is_terminal else _Log()
+
+            def count(done: int, total: int | None, note: str = "") -> None:
+                progress.update(task, completed=done, total=total, note=note)
+                if log and note:
+                    log(f"{label}: {done} of {total}, {note}")
+
+            yield count
 
     @contextlib.contextmanager
     def observer(self) -> Iterator[RunObserver]:
@@ -118,7 +125,7 @@ class QuietConsole:
 
     @contextlib.contextmanager
     def counter(self, label: str) -> Iterator[Counter]:
-        yield lambda done, total: None
+        yield lambda done, total, note="": None
 
     @contextlib.contextmanager
     def observer(self) -> Iterator[QuietObserver]:

@@ -24,7 +24,7 @@ EXTRAS = {
 def examine() -> dict[str, Any]:
     """Looks at decoders, devices, encoders, extras and free space."""
     from audioprep.audio import decoders
-    from audioprep.encoders.registry import encoder_names
+    from audioprep.encoders.registry import encoder_names, readiness
     from audioprep.engine.run import cpu_cores
 
     return {
@@ -34,7 +34,7 @@ def examine() -> dict[str, Any]:
         "free_disk_here_gb": round(shutil.disk_usage(".").free / 1e9, 1),
         "device": _device(),
         "decoders": decoders(),
-        "encoders": encoder_names(),
+        "encoders": {name: readiness(name)._asdict() for name in encoder_names()},
         "extras": {name: _missing(modules) for name, modules in EXTRAS.items()},
     }
 
@@ -47,7 +47,15 @@ def report(found: dict[str, Any]) -> str:
         name: f"missing {', '.join(missing)}: pip install 'audioprep[{name}]'" if missing else "installed"
         for name, missing in found["extras"].items()
     }
-    return describe(found | {"extras": extras})
+    encoders = {name: _state(**needs) for name, needs in found["encoders"].items()}
+    return describe(found | {"extras": extras, "encoders": encoders})
+
+
+def _state(packages: tuple[str, ...], repository: str | None) -> str:
+    """What has to be done before an encoder runs."""
+    if packages:
+        return f"needs {', '.join(packages)}: see the extras"
+    return f"downloads {repository} at its first use" if repository else "ready"
 
 
 def _device() -> str:

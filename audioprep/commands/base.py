@@ -25,9 +25,9 @@ class CommandSettings(BaseModel):
 
 
 class Counter(Protocol):
-    """Shows how far one long piece of work is."""
+    """Shows how far one long piece of work is, and a note on how well it goes."""
 
-    def __call__(self, done: int, total: int | None) -> None: ...
+    def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
 
 
 class Console(Protocol):

@@ -1,4 +1,4 @@
-"""`audioprep inspect`: what is in a shard set, and how well its codebooks are used."""
+"""`audioprep inspect`: what is in a shard set, how well its codebooks are used, how its latents are spread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from audioprep.commands.base import CommandSettings, Console, Summary
-from audioprep.shards.columns import to_arrays
+from audioprep.shards.columns import is_vector, to_arrays, to_vectors
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 
@@ -21,11 +21,41 @@ class Settings(CommandSettings):
     """Settings of `audioprep inspect`."""
 
     out: Path = Field(description="Folder of the shard set.")
-    plot: Path | None = Field(None, description="Save a picture of lengths and codebook usage here (.png).")
+    plot: Path | None = Field(None, description="Save a picture of lengths, codebook usage and latents here (.png).")
+
+
+class Spread:
+    """Mean, standard deviation and largest magnitude of latents or embeddings, taken in one pass.
+
+    Args:
+        dim: `D`.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self._frames = 0
+        self._sums = np.zeros((2, dim))  # of the values, of their squares
+        self._absmax = 0.0
+
+    def add(self, values: NDArray[np.floating]) -> None:
+        """Takes frames `[F, D]`."""
+        values = values.astype(np.float64)
+        self._frames += len(values)
+        self._sums += values.sum(0), (values**2).sum(0)
+        self._absmax = float(np.abs(values).max(initial=self._absmax))
+
+    def of_dimensions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and standard deviation of each dimension: float64 `[D]`."""
+        mean, square = self._sums / max(self._frames, 1)
+        return mean, np.sqrt(np.maximum(square - mean**2, 0))
+
+    def summary(self) -> dict[str, float]:
+        """The same of all values together."""
+        mean, square = self._sums.mean(1) / max(self._frames, 1)
+        return {"mean": float(mean), "std": float(np.sqrt(max(square - mean**2, 0))), "absmax": self._absmax}
 
 
 def run(settings: Settings, console: Console) -> Summary:
-    """Counts items, hours, and how often each code is used.
+    """Counts items, hours, how often each code is used, and how latents and embeddings are spread.
 
     Raises:
         UsageError: the folder is no shard set.
@@ -36,7 +66,8 @@ def run(settings: Settings, console: Console) -> Summary:
         for name, spec in dataset.encoders.items()
         if spec["kind"] == "tokens"
     }
-    durations, ids = _read(dataset, counts, console)
+    spreads = {name: Spread(spec["dim"]) for name, spec in dataset.encoders.items() if name not in counts}
+    durations, ids = _read(dataset, counts, spreads, console)
     summary = {
         "out": str(settings.out),
         "inputs": dataset.totals["inputs"],
@@ -45,10 +76,13 @@ def run(settings: Settings, console: Console) -> Summary:
         "exact_copies": len(durations) - len(ids),
         "hours": dataset.totals["seconds"] / 3600,
         "splits": {name: split["rows"] for name, split in dataset.totals["splits"].items()},
-        "codebooks": {name: codebook_usage(count) for name, count in counts.items()},
     }
+    if counts:
+        summary["codebooks"] = {name: codebook_usage(count) for name, count in counts.items()}
+    if spreads:
+        summary["values"] = {name: spread.summary() for name, spread in spreads.items()}
     if settings.plot:
-        _plot(settings.plot, np.array(durations), counts)
+        _plot(settings.plot, np.array(durations), counts, spreads)
         summary["plot"] = str(settings.plot)
     return summary
 
@@ -72,8 +106,10 @@ def codebook_usage(counts: NDArray[np.int64]) -> list[dict[str, float]]:
     return usage
 
 
-def _read(dataset: Dataset, counts: dict[str, NDArray[np.int64]], console: Console) -> tuple[list[float], set[str]]:
-    """Adds up the codes in `counts`; gives the durations, and the ids that there are."""
+def _read(
+    dataset: Dataset, counts: dict[str, NDArray[np.int64]], spreads: dict[str, Spread], console: Console
+) -> tuple[list[float], set[str]]:
+    """Fills `counts` with the codes and `spreads` with the values; gives the durations, and the ids that there are."""
     durations: list[float] = []
     ids: set[str] = set()
     shards = dataset.shards()
@@ -86,6 +122,10 @@ def _read(dataset: Dataset, counts: dict[str, NDArray[np.int64]], console: Conso
                     codes = np.concatenate(to_arrays(table.column(name)))
                     for codebook, row in enumerate(count):
                         row += np.bincount(codes[:, codebook], minlength=len(row))
+                for name, spread in spreads.items():
+                    column = table.column(name)
+                    for values in [to_vectors(column)] if is_vector(column.type) else to_arrays(column):
+                        spread.add(values)
             counter(number + 1, len(shards))
     return durations, ids
 
@@ -95,19 +135,26 @@ def _failures(dataset: Dataset) -> dict[str, int]:
     return dict(Tally(reasons).most_common())
 
 
-def _plot(path: Path, durations: NDArray[np.float64], counts: dict[str, NDArray[np.int64]]) -> None:
+def _plot(
+    path: Path, durations: NDArray[np.float64], counts: dict[str, NDArray[np.int64]], spreads: dict[str, Spread]
+) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.2 * (1 + len(counts))), layout="constrained")
+    rows = 1 + len(counts) + len(spreads)
+    figure = Figure(figsize=(10, 3.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes: Any = figure.subplots(1 + len(counts), 1, squeeze=False)[:, 0]
+    axes: Any = figure.subplots(rows, 1, squeeze=False)[:, 0]
     axes[0].hist(durations, bins=50, color="#4477aa")
     axes[0].set(xlabel="duration (s)", ylabel="items", title=f"{len(durations)} items")
-    for axis, (name, count) in zip(axes[1:], counts.items(), strict=True):
+    for axis, (name, count) in zip(axes[1:], counts.items(), strict=False):
         for codebook, row in enumerate(count):
             axis.plot(np.sort(row / max(row.sum(), 1))[::-1], label=f"codebook {codebook}")
         axis.set(xlabel="code, most used first", ylabel="share of frames", yscale="log", title=name)
         axis.legend(ncols=4, fontsize="small")
+    for axis, (name, spread) in zip(axes[1 + len(counts) :], spreads.items(), strict=True):
+        mean, std = spread.of_dimensions()
+        axis.errorbar(np.arange(len(mean)), mean, std, fmt=".", color="#4477aa")
+        axis.set(xlabel="dimension", ylabel="mean and standard deviation", title=name)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

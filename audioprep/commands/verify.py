@@ -1,10 +1,13 @@
-"""`audioprep verify`: is a shard set whole, and are its values what its description says?"""
+"""`audioprep verify`: is a shard set whole, are its values what its description says, and would they be the same again?
+
+An exported folder is checked for what its trainer stumbles over.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +15,10 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.encoders.base import EncoderSpec
+from audioprep.encoders.device import resolve_device
 from audioprep.engine.commit import sha256_of
-from audioprep.shards.columns import is_array, to_arrays
+from audioprep.shards.columns import is_vector, to_arrays, to_vectors
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 
@@ -21,7 +26,11 @@ from audioprep.shards.tables import read_tables
 class Settings(CommandSettings):
     """Settings of `audioprep verify`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: Path = Field(description="Folder of the shard set, or with `target` of the export.")
+    target: Literal["stable-audio"] | None = Field(None, description="Check an exported folder: stable-audio.")
+    reencode: int = Field(0, ge=0, description="Encode so many items again and compare.")
+    device: str = Field("auto", description="Of the comparison: auto, cpu, cuda or cuda:N.")
+    codec_settings: dict[str, Any] = Field({}, description="Encode with these settings, to see what they change.")
 
 
 def run(settings: Settings, console: Console) -> Summary:
@@ -30,6 +39,10 @@ def run(settings: Settings, console: Console) -> Summary:
     Raises:
         UsageError: the folder is no shard set.
     """
+    if settings.target == "stable-audio":
+        from audioprep.export.stable_audio_check import check
+
+        return {"out": str(settings.out), "problems": check(settings.out)}
     dataset = open_dataset(settings.out)
     shards = dataset.shards()
     problems = list(_totals(dataset))
@@ -37,7 +50,19 @@ def run(settings: Settings, console: Console) -> Summary:
         for number, shard in enumerate(shards):
             problems += [f"{shard['path']}: {problem}" for problem in _shard(dataset, shard)]
             counter(number + 1, len(shards))
-    return {"out": str(settings.out), "shards": len(shards), "problems": problems}
+    summary: Summary = {"out": str(settings.out), "shards": len(shards)}
+    if settings.reencode:
+        from audioprep.commands.reencode import reencode
+
+        device = resolve_device(settings.device)
+        found = reencode(dataset, settings.reencode, device, settings.codec_settings, console)
+        summary["reencoded"] = {column: comparison.describe() for column, comparison in found.items()}
+        problems += [
+            f"{column}: {comparison.difference} where the same encoder should give the same"
+            for column, comparison in found.items()
+            if comparison.same_settings and comparison.difference
+        ]
+    return summary | {"problems": problems}
 
 
 def plan(settings: Settings, console: Console) -> Summary:
@@ -94,12 +119,25 @@ def _values(dataset: Dataset, shard: dict[str, Any], table: pa.Table) -> Iterato
         return
     if table.column("id").null_count or table.column("split").unique().to_pylist() != [shard["split"]]:
         yield "an item without an id, or of another split"
-    for field in table.schema:
-        if not is_array(field.type):
-            continue
-        arrays = to_arrays(table.column(field.name))
-        if [len(array) for array in arrays] != table.column("num_frames").to_pylist():
-            yield f"{field.name}: its lengths are not num_frames"
-        size = dataset.encoders[field.name]["codebook_size"]
-        if (largest := np.concatenate(arrays).max(initial=0)) >= size:
-            yield f"{field.name}: holds the id {largest}, and a codebook has {size}"
+    frames = table.column("num_frames").to_pylist()
+    counted = dataset.description.get("num_frames_of")
+    for column, encoder in dataset.encoders.items():
+        spec = EncoderSpec.from_dict(encoder)
+        if is_vector(table.schema.field(column).type):
+            arrays = [to_vectors(table.column(column))]
+        else:
+            arrays = to_arrays(table.column(column))
+            expected = frames if column == counted else _expected_frames(spec, table)
+            slack = 0 if column == counted else 1  # rates that do not divide round to a sample more or less
+            if any(abs(len(array) - wanted) > slack for array, wanted in zip(arrays, expected, strict=True)):
+                yield f"{column}: its lengths are not {'num_frames' if slack == 0 else 'those of the audio'}"
+        values = np.concatenate(arrays)
+        if spec.codebook_size is None:
+            if not np.isfinite(values).all():
+                yield f"{column}: holds values that are not finite"
+        elif (largest := values.max(initial=0)) >= spec.codebook_size:
+            yield f"{column}: holds the id {largest}, and a codebook has {spec.codebook_size}"
+
+
+def _expected_frames(spec: EncoderSpec, table: pa.Table) -> list[int]:
+    return [spec.num_frames(round(seconds * spec.sample_rate)) for seconds in table.column("duration").to_pylist()]

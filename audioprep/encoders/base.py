@@ -5,13 +5,12 @@ Shapes use fixed letters: `B` windows in a batch, `C` channels, `T` samples, `F`
 
 **Tokens are a contract.** An item's tokens never depend on its neighbours, on its place in a batch, or on how
 many workers ran. So an encoder sees only windows of one fixed length, each with real audio as context on both
-sides, in batches of one fixed size that are filled up with silent windows.
+sides, in batches of one fixed size that are filled up with silent windows. Where a file begins or ends within a
+window, the encoder is told, and makes of it what the model would make of the whole file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -28,17 +27,19 @@ class EncoderSpec:
 
     Attributes:
         name: registered name, such as `mel-rvq`.
-        kind: what comes out: `tokens`, `latents` or one `embedding`.
+        kind: what comes out: `tokens`, `latents` or `embedding`.
         sample_rate: of the samples that go in, in Hz.
         channels: of the samples that go in.
-        hop_length: samples of one frame.
-        window: samples of one window without its context; a multiple of `hop_length`.
-        context: samples of real audio on each side of a window (zeros only beyond the file's own ends).
+        hop_length: samples from one frame to the next.
+        window: samples from one window to the next; a multiple of `hop_length`.
+        left_context: samples of real audio before a window (zeros only before the file's own start).
+        right_context: likewise after it.
         batch_size: windows in every batch.
+        fingerprint: sha256 of the weights.
         num_codebooks: `K`, for tokens.
         codebook_size: ids of a codebook are in `[0, codebook_size)`, for tokens.
         dim: `D`, for latents and embeddings.
-        fingerprint: sha256 of the weights.
+        pooling: `mean`: an item's embeddings are averaged to one vector of length 1; None: all are kept.
         settings: whatever else can change a value: dtype, device class, TF32, versions of libraries.
     """
 
@@ -48,12 +49,14 @@ class EncoderSpec:
     channels: int
     hop_length: int
     window: int
-    context: int
+    left_context: int
+    right_context: int
     batch_size: int
     fingerprint: str
     num_codebooks: int | None = None
     codebook_size: int | None = None
     dim: int | None = None
+    pooling: Literal["mean"] | None = None
     settings: dict[str, Setting] = field(default_factory=dict)
 
     @property
@@ -61,17 +64,33 @@ class EncoderSpec:
         """Frames a second, in Hz."""
         return self.sample_rate / self.hop_length
 
+    @property
+    def length(self) -> int:
+        """Samples of a window with its context: what `encode` sees."""
+        return self.left_context + self.window + self.right_context
+
     def num_frames(self, samples: int) -> int:
-        """Frames that `samples` samples give: a frame that has begun counts."""
+        """Frames that `samples` samples give.
+
+        A frame of tokens or latents that has begun counts. Embeddings are of long stretches that overlap: the last
+        one is the first that reaches the end.
+        """
+        if self.kind == "embedding":
+            samples = max(0, samples - self.right_context - self.window) + self.hop_length
         return -(-samples // self.hop_length)
+
+    def num_windows(self, samples: int) -> int:
+        """Windows that are needed for these frames."""
+        return -(-self.num_frames(samples) * self.hop_length // self.window)
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain values, for `dataset.json`."""
         return asdict(self) | {"frame_rate": self.frame_rate}
 
-    def digest(self) -> str:
-        """sha256 over the whole spec: equal digests mean equal values out."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EncoderSpec:
+        """The inverse of `to_dict`; what it does not know is left out."""
+        return cls(**{name: value for name, value in values.items() if name in cls.__dataclass_fields__})
 
 
 @runtime_checkable
@@ -81,14 +100,18 @@ class Encoder(Protocol):
     @property
     def spec(self) -> EncoderSpec: ...
 
-    def encode(self, batch: NDArray[np.float32]) -> NDArray[np.generic]:
+    def encode(self, samples: NDArray[np.float32], valid: NDArray[np.int64]) -> NDArray[np.generic]:
         """Encodes one batch of windows.
 
         Args:
-            batch: float32 `[B, C, context + window + context]`, in [-1, 1], `B == spec.batch_size`.
+            samples: float32 `[B, C, spec.length]`, in [-1, 1], `B == spec.batch_size`.
+            valid: int64 `[B, 2]`: first and one past the last sample of each window that are the file's own;
+                outside them are zeros. In a file's first window, the first is `left_context`; in a row that
+                only fills the batch, both are 0.
 
         Returns:
-            Tokens `[B, window / hop_length, K]` in the smallest integer type that fits.
+            `[B, window / hop_length, K or D]`: tokens as integers, latents and embeddings as floats. A window
+            whose activations are not finite gives tokens of -1, or NaN.
         """
         ...
 
@@ -97,6 +120,6 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """An encoder that can also go back to sound."""
 
-    def decode(self, codes: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Turns tokens `[F, K]` into samples float32 `[C, F * hop_length]`, for a listening check."""
+    def decode(self, frames: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Turns tokens `[F, K]` or latents `[F, D]` into samples float32 `[C, F * hop_length]`."""
         ...

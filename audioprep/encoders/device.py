@@ -8,6 +8,9 @@ from pathlib import Path
 
 from audioprep.errors import UsageError
 
+DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
+"""How a setting may name a device."""
+
 
 def resolve_device(device: str) -> str:
     """Turns the setting `auto` into `cuda` or `cpu`; `cpu`, `cuda` and `cuda:N` stay what they are.
@@ -18,7 +21,7 @@ def resolve_device(device: str) -> str:
     Raises:
         UsageError: there is no such device.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(DEVICE, device):
         raise UsageError(f"device {device}: there is auto, cpu, cuda and cuda:N")
     if device != "auto":
         return device

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from audioprep.encoders import mel_grid
 from audioprep.encoders.base import EncoderSpec
-from audioprep.encoders.device import device_class, resolve_device
+from audioprep.encoders.device import DEVICE, device_class, resolve_device
 from audioprep.errors import SystemFault, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Settings(BaseModel):
         description="A file made by `audioprep fit mel-rvq`. Default: the small one that comes along.",
     )
     num_codebooks: int | None = Field(default=None, ge=1, description="Use only the first so many codebooks.")
-    device: str = Field(default="cpu", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="cpu, cuda, cuda:1, or auto.")
+    device: str = Field(default="cpu", pattern=DEVICE, description="cpu, cuda, cuda:1, or auto.")
 
 
 def describe(settings: Settings) -> EncoderSpec:
@@ -74,7 +74,8 @@ def describe(settings: Settings) -> EncoderSpec:
         channels=1,
         hop_length=mel_grid.FRAME,
         window=mel_grid.FRAME * _WINDOW_FRAMES,
-        context=mel_grid.CONTEXT,
+        left_context=mel_grid.CONTEXT,
+        right_context=mel_grid.CONTEXT,
         batch_size=_BATCH_SIZES[device],
         fingerprint=hashlib.sha256(content).hexdigest(),
         num_codebooks=settings.num_codebooks or available,
@@ -144,27 +145,27 @@ class MelRvq:
     def spec(self) -> EncoderSpec:
         return self._spec
 
-    def encode(self, batch: NDArray[np.float32]) -> NDArray[np.generic]:
+    def encode(self, samples: NDArray[np.float32], valid: NDArray[np.int64]) -> NDArray[np.generic]:
         """Encodes windows; each one's tokens depend on its own samples only, wherever it stands in the batch.
 
         Args:
-            batch: float32 `[B, 1, 904 + 122880 + 904]` at 24 kHz; a shorter window gives
+            samples: float32 `[B, 1, 904 + 122880 + 904]` at 24 kHz; a shorter window gives
                 fewer frames.
+            valid: not needed: beyond a file's ends there is silence.
 
         Returns:
-            Tokens `[B, 128, K]`, uint8 for up to 256 codewords, else uint16.
+            Tokens int64 `[B, 128, K]`.
         """
         import torch
 
         with torch.inference_mode():
-            frames = self._log_mel(torch.from_numpy(batch[:, 0]).to(self._device))
+            frames = self._log_mel(torch.from_numpy(samples[:, 0]).to(self._device))
             # On a CPU a matrix product of many rows is cut up by row and thread, and rounds accordingly: one
             # window at a time is the same product wherever it stands. A GPU gets them all at once.
             rows = frames.flatten(0, 1)
             pieces = rows.split(frames.shape[1]) if self._device == "cpu" else [rows]
             ids = [self._rvq.encode(torch.addmm(self._offset, piece, self._matrix)) for piece in pieces]
-            tokens = torch.cat(ids).view(*frames.shape[:2], -1).cpu().numpy()
-        return tokens.astype(np.min_scalar_type((self._spec.codebook_size or 1) - 1))
+            return torch.cat(ids).view(*frames.shape[:2], -1).cpu().numpy()
 
     def decode(self, codes: NDArray[np.integer]) -> NDArray[np.float32]:
         """An impression of the tokens `[F, K]` in sound, by Griffin-Lim.

@@ -1,6 +1,6 @@
-"""Finds encoders by name: our own, and those that other packages register.
+"""Finds encoders by name: our own, the codecs that transformers holds, and those that other packages register.
 
-A package adds encoders with an entry point in the group `audioprep.encoders`, whose name is the codec's name and
+A package adds encoders with an entry point in the group `audioprep.encoders`, whose name is the encoder's name and
 whose value is a module that has `Settings` (a pydantic model), `describe(settings) -> EncoderSpec` (cheap: no
 torch, no model) and `load(settings) -> Encoder`.
 """
@@ -10,14 +10,62 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from audioprep.encoders.base import Encoder, EncoderSpec
+from audioprep.encoders.base import Encoder, EncoderSpec, Kind
+from audioprep.encoders.checkpoints import is_cached
 from audioprep.errors import UsageError, nearest
 
-_OURS = {"mel-rvq": "audioprep.encoders.mel_rvq"}
+
+class _Known(NamedTuple):
+    """An encoder of ours.
+
+    Attributes:
+        kind: what comes out.
+        module: its module.
+        column: that its values go to where the user names none.
+        packages: that it needs, by the names under which they are imported.
+        preset: settings that its name stands for.
+    """
+
+    kind: Kind
+    module: str
+    column: str
+    packages: tuple[str, ...]
+    preset: dict[str, Any]
+
+
+def _dac(**preset: Any) -> _Known:
+    return _Known("tokens", "dac", "audio_tokens", ("torch", "transformers"), preset)
+
+
+def _vae(**preset: Any) -> _Known:
+    return _Known("latents", "vae", "latents", ("torch", "diffusers"), preset)
+
+
+def _clap(**preset: Any) -> _Known:
+    return _Known("embedding", "clap", "clap_embedding", ("torch", "transformers"), preset)
+
+
+_MUQ = {"weights": "OpenMuQ/MuQ-large-msd-iter"}
+_OURS = {
+    "mel-rvq": _Known("tokens", "mel_rvq", "audio_tokens", ("torch", "safetensors"), {}),
+    "dac": _dac(),
+    "dac-16khz": _dac(weights="descript/dac_16khz"),
+    "dac-24khz": _dac(weights="descript/dac_24khz"),
+    "dac-44khz": _dac(weights="descript/dac_44khz"),
+    "muq": _Known("latents", "muq", "muq", ("torch", "muq"), _MUQ),
+    "muq-vq": _Known("tokens", "muq_vq", "sketch_tokens", ("torch", "muq"), _MUQ),
+    "vae": _vae(),
+    "vae-stable-audio": _vae(weights="stabilityai/stable-audio-open-1.0", subfolder="vae"),
+    "clap": _clap(),
+    "clap-htsat-unfused": _clap(weights="laion/clap-htsat-unfused"),
+}
+_COLUMNS: dict[Kind, str] = {"tokens": "audio_tokens", "latents": "latents", "embedding": "embedding"}
+_HUB_PREFIX = "hf:"  # any codec that transformers holds, by its repository or folder
 
 
 class EncoderModule(Protocol):
@@ -30,9 +78,37 @@ class EncoderModule(Protocol):
     def load(self, settings: Any) -> Encoder: ...
 
 
-def encoder_names() -> list[str]:
-    """All names that `--codec` takes on this machine."""
-    return sorted({*_OURS, *(point.name for point in entry_points(group="audioprep.encoders"))})
+def encoder_names(*kinds: Kind) -> list[str]:
+    """All names that `--codec` (tokens) and `--encoder` take on this machine; plug-ins are in every list."""
+    ours = [name for name, known in _OURS.items() if not kinds or known.kind in kinds]
+    return sorted({*ours, *(point.name for point in entry_points(group="audioprep.encoders"))})
+
+
+class Readiness(NamedTuple):
+    """What an encoder still needs on this machine.
+
+    Attributes:
+        packages: that are missing.
+        repository: of the Hub, from which its weights would be downloaded.
+    """
+
+    packages: tuple[str, ...]
+    repository: str | None
+
+
+def readiness(name: str) -> Readiness:
+    """What an encoder of this name still needs; plug-ins look after themselves."""
+    if name not in _OURS:
+        return Readiness((), None)
+    known = _OURS[name]
+    missing = tuple(package for package in known.packages if find_spec(package) is None)
+    repository = known.preset.get("weights")
+    return Readiness(missing, None if repository is None or is_cached(repository) else repository)
+
+
+def default_column(name: str, kind: Kind) -> str:
+    """The column that an encoder's values go to where the user names none."""
+    return _OURS[name].column if name in _OURS else _COLUMNS[kind]
 
 
 def describe_encoder(name: str, settings: dict[str, Any]) -> EncoderSpec:
@@ -41,8 +117,8 @@ def describe_encoder(name: str, settings: dict[str, Any]) -> EncoderSpec:
     Raises:
         UsageError: no such encoder, no such setting, or no such weights.
     """
-    module = _module(name)
-    return module.describe(_validated(name, module, settings))
+    module, validated = _find(name, settings)
+    return module.describe(validated)
 
 
 def load_encoder(name: str, settings: dict[str, Any]) -> Encoder:
@@ -51,28 +127,41 @@ def load_encoder(name: str, settings: dict[str, Any]) -> Encoder:
     Raises:
         UsageError: no such encoder, no such setting, no such weights, or a package it needs is missing.
     """
-    module = _module(name)
+    module, validated = _find(name, settings)
     try:
-        return module.load(_validated(name, module, settings))
+        return module.load(validated)
     except ModuleNotFoundError as error:
         raise UsageError(f"{name}: needs the package {error.name}: see `audioprep doctor`") from error
 
 
-def _validated(name: str, module: EncoderModule, settings: dict[str, Any]) -> BaseModel:
+def _find(name: str, settings: dict[str, Any]) -> tuple[EncoderModule, BaseModel]:
+    """The module of an encoder, and its settings, checked."""
+    module, preset = _module(name)
     try:
-        return module.Settings(**settings)
+        return module, module.Settings(**preset | settings)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing" and where == "weights":
+            raise UsageError(f"{name}: give --weights: a file, a folder or a repository of the Hub") from error
         known = ", ".join(sorted(module.Settings.model_fields))
         raise UsageError(f"{name}: setting {where}: {first['msg']}. Settings: {known}.") from error
 
 
 @cache
-def _module(name: str) -> EncoderModule:
+def _module(name: str) -> tuple[EncoderModule, dict[str, Any]]:
     if name in _OURS:
-        return importlib.import_module(_OURS[name])  # pyright: ignore[reportReturnType]
+        return _import(_OURS[name].module), _OURS[name].preset
+    if name.startswith(_HUB_PREFIX):
+        return _import("hf_codec"), {"weights": name.removeprefix(_HUB_PREFIX)}
     for point in entry_points(group="audioprep.encoders", name=name):
-        return point.load()
+        return point.load(), {}
     known = encoder_names()
-    raise UsageError(f"no encoder is called {name}.{nearest(name, known)} Known: {', '.join(known)}.")
+    raise UsageError(
+        f"no encoder is called {name}.{nearest(name, known)} Known: {', '.join(known)}; and hf:ORG/NAME, for any codec "
+        "that transformers holds."
+    )
+
+
+def _import(module: str) -> EncoderModule:
+    return importlib.import_module(f"audioprep.encoders.{module}")  # pyright: ignore[reportReturnType]

@@ -7,7 +7,7 @@ its parts alone: when a corpus grows, all groups but the last one stay as they a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from audioprep.engine.commit import atomic_path, digest, read_json, sha256_of, w
 from audioprep.engine.layout import Layout
 from audioprep.engine.plan import Part, Plan
 from audioprep.engine.store import Check, Record, Store
-from audioprep.shards.columns import ITEM_COLUMNS
+from audioprep.shards.columns import ITEM_COLUMNS, is_array
 from audioprep.shards.split import choose_split
 from audioprep.shards.writers import SUFFIX, WRITERS, Format, ShardWriter
+from audioprep.stages.base import Stage
 
 FAILURES_SCHEMA = pa.schema([(name, pa.string()) for name in ("uri", "stage", "error", "message")])
 
@@ -86,6 +87,11 @@ def assemble(
         on_group(number + 1, len(groups))
     _remove_others(layout, {layout.out / file.path for file in files}, len(groups))
     return files
+
+
+def counted_column(stages: Iterable[Stage]) -> str | None:
+    """The column whose frames `num_frames` counts: the first that is an array."""
+    return next((field.name for stage in stages for field in stage.schema if is_array(field.type)), None)
 
 
 def failures(plan: Plan, stores: tuple[Store, ...]) -> Iterator[pa.Table]:
@@ -188,9 +194,14 @@ def _join(part: Part, stores: tuple[Store, ...], splits: dict[str, float]) -> pa
         rows = np.intersect1d(rows, table.column("row").to_numpy(), assume_unique=True)
     entries = part.entries()
     columns: dict[str, pa.ChunkedArray | pa.Array] = {"uri": pa.array([entries[row].uri for row in rows], pa.string())}
+    counted = counted_column([store.stage for store in stores])
     for table in tables:
         table = table.take(np.searchsorted(table.column("row").to_numpy(), rows)).drop_columns("row")
-        columns |= dict(zip(table.column_names, table.columns, strict=True))
+        # What several stages found out of an item is taken from the first; the frames are those of one column.
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            columns.setdefault(name, column)
+        if counted in table.column_names:
+            columns["num_frames"] = table.column("num_frames")
     chosen = zip(columns["id"].to_pylist(), columns["split"].to_pylist(), strict=True)
     columns["split"] = pa.array([choose_split(item, wanted, splits) for item, wanted in chosen], pa.string())
     added = [name for name in columns if name not in ITEM_COLUMNS]

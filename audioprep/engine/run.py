@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audioprep.corpus.scan import scan
-from audioprep.engine.assemble import FAILURES_SCHEMA, ShardFile, ShardSettings, assemble, failures
+from audioprep.engine.assemble import (
+    FAILURES_SCHEMA,
+    ShardFile,
+    ShardSettings,
+    assemble,
+    counted_column,
+    failures,
+)
 from audioprep.engine.commit import atomic_path, read_json, sweep, write_json, write_text
 from audioprep.engine.layout import Layout
 from audioprep.engine.plan import Plan
@@ -22,6 +29,7 @@ from audioprep.engine.pool import Pool
 from audioprep.engine.store import Check, Store
 from audioprep.engine.worker import Progress, Task
 from audioprep.errors import Reason, SystemFault, UsageError
+from audioprep.shards.columns import ITEM_COLUMNS
 from audioprep.shards.dataset import SCHEMA_VERSION, data_card
 from audioprep.shards.split import check_splits
 from audioprep.stages.base import Resources, Stage
@@ -36,10 +44,10 @@ class Job:
     """What is to be made: these settings decide what the bytes are.
 
     Attributes:
-        sources: files, folders, manifests.
+        sources: files, folders, manifests; none: no more than what is planned already.
         out: the output folder.
         stages: what is computed for each item; the first gives the text, the last is what progress counts.
-        encoders: spec of the encoder behind each array column, for `dataset.json`.
+        encoders: spec of the encoder behind each column that has one, for `dataset.json`.
         shards: how the result is cut.
     """
 
@@ -142,17 +150,48 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
         plan = Plan(layout.plan)
         plan = plan.extend(plan.new_entries(found), layout.scratch, options.part_size)
         if not plan.parts:
-            raise UsageError(f"{', '.join(job.sources)}: no audio files found. See `audioprep tokenize --help`.")
-        write_json(layout.run, _stage_settings(job.stages), layout.scratch)
+            sources = ", ".join(job.sources) or f"{job.out}: no source is given, and nothing is there"
+            raise UsageError(f"{sources}: no audio files found. See `audioprep tokenize --help`.")
+        write_json(layout.run, _recorded(job.stages), layout.scratch)
         stores = _stores(layout, job.stages)
-        _work(job, options, layout, plan, stores, observer)
+        meter = Meter(observer.progress)
+        _work(job, options, layout, plan, stores, observer, meter)
         files = assemble(layout, plan, stores, job.shards, options.check, observer.assembling)
         failed = _write_failures(layout, plan, stores)
         description = _describe(job, plan, stores, files, failed)
         write_text(layout.card, data_card(description), layout.scratch)
         write_json(layout.dataset, description, layout.scratch)
         sweep(layout.scratch)
-        return description["totals"]
+        return description["totals"] | {"encoder_busy": meter.busy}
+
+
+class Meter:
+    """Adds up how long the encoders could have worked, and how long they waited for decoded audio."""
+
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+        self._elapsed = self._waited = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        self._elapsed += progress.elapsed
+        self._waited += progress.waited
+        self._on_progress(progress)
+
+    @property
+    def busy(self) -> float | None:
+        """Share of the time in which encoders did not wait, in [0, 1]; None where there was nothing to do."""
+        return 1 - self._waited / self._elapsed if self._elapsed else None
+
+
+def recorded_stages(out: Path) -> dict[str, dict[str, Any]]:
+    """By name, the `settings` and the `origin` of the stages with which a folder was made; none where it is empty."""
+    layout = Layout(out)
+    nothing_done = not any(layout.private.glob("columns/*/*.json"))
+    return {} if nothing_done else read_json(layout.run) or {}
+
+
+def _recorded(stages: tuple[Stage, ...]) -> dict[str, dict[str, Any]]:
+    return {stage.name: {"settings": stage.settings, "origin": stage.origin} for stage in stages}
 
 
 def _refuse_changed_settings(layout: Layout, stages: tuple[Stage, ...]) -> None:
@@ -160,12 +199,12 @@ def _refuse_changed_settings(layout: Layout, stages: tuple[Stage, ...]) -> None:
     Raises:
         UsageError: the folder was made with other settings; says which.
     """
-    before = read_json(layout.run)
     now = _stage_settings(stages)
-    nothing_done = not any(layout.private.glob("columns/*/*.json"))
-    if before is None or before == now or nothing_done:
+    # A stage that is new adds a column.
+    before = {name: stage["settings"] for name, stage in recorded_stages(layout.out).items() if name in now}
+    if all(now[name] == settings for name, settings in before.items()):
         return
-    old, new = dict(_flat(before)), dict(_flat(now))
+    old, new = dict(_flat(before)), dict(_flat({name: now[name] for name in before}))
     changes = [
         f"  {name}: {old.get(name, 'absent')} → {new.get(name, 'absent')}"
         for name in sorted({*old, *new})
@@ -201,7 +240,7 @@ def _missing(stores: tuple[Store, ...], plan: Plan, part: int, options: Options)
 
 
 def _work(
-    job: Job, options: Options, layout: Layout, plan: Plan, stores: tuple[Store, ...], observer: Observer
+    job: Job, options: Options, layout: Layout, plan: Plan, stores: tuple[Store, ...], observer: Observer, meter: Meter
 ) -> None:
     lacking = [(part, _missing(stores, plan, part.number, options)) for part in plan.parts]
     tasks = [Task(part, stages, options.isolated) for part, stages in lacking if stages]
@@ -211,7 +250,7 @@ def _work(
         return
     in_a_row = 0
     pool = Pool(layout.out, job.stages, _resources(options, len(tasks)))
-    for task, records in pool.run(tasks, observer.progress):
+    for task, records in pool.run(tasks, meter):
         failed = max(len(record.failures) for record in records)
         observer.part_done(task.part.rows, failed)
         unreadable = [failure for failure in records[-1].failures if failure["error"] in _UNREADABLE]
@@ -265,7 +304,8 @@ def _describe(job: Job, plan: Plan, stores: tuple[Store, ...], files: list[Shard
         "format": "audioprep",
         "schema_version": SCHEMA_VERSION,
         "storage": job.shards.format,
-        "encoders": job.encoders,
+        "encoders": _encoders(job, plan, stores),
+        "num_frames_of": counted_column(job.stages),
         "columns": _columns(job, files),
         "totals": {"inputs": plan.num_entries, "rows": rows, "failed": failed} | _sums(files)
         | {"splits": {
@@ -278,6 +318,17 @@ def _describe(job: Job, plan: Plan, stores: tuple[Store, ...], files: list[Shard
     }  # fmt: skip
 
 
+def _encoders(job: Job, plan: Plan, stores: tuple[Store, ...]) -> dict[str, dict[str, Any]]:
+    """The encoders' specs, with the smaller batches that some parts were encoded in because memory ran out."""
+    encoders = job.encoders
+    for store in stores:
+        rows = {rows for part in plan.parts if (rows := store.record(part.number).batch_rows)}
+        if rows:
+            spec = encoders[store.stage.name] | {"smaller_batches": sorted(rows)}
+            encoders = encoders | {store.stage.name: spec}
+    return encoders
+
+
 def _sums(files: list[ShardFile]) -> dict[str, Any]:
     return {
         "rows": sum(file.rows for file in files),
@@ -288,8 +339,6 @@ def _sums(files: list[ShardFile]) -> dict[str, Any]:
 
 
 def _columns(job: Job, files: list[ShardFile]) -> dict[str, str]:
-    from audioprep.shards.columns import ITEM_COLUMNS
-
     types = {"uri": pa.string()} | {field.name: field.type for stage in job.stages for field in stage.schema}
     names = (*ITEM_COLUMNS, *(name for name in types if name not in ITEM_COLUMNS))
     return {name: str(types[name]) for name in names}

@@ -43,6 +43,7 @@ class Record:
     array_bytes: int  # of the columns in memory: shards are cut by it
     sha256: str
     versions: dict[str, str]
+    batch_rows: int | None  # windows encoded at once at the end, where memory had run out for the spec's batch
 
 
 class Store:
@@ -105,8 +106,10 @@ class Store:
                 "--check sha256: it finds and redoes such parts."
             ) from error
 
-    def commit(self, part: Part, entries: list[Entry], outcomes: Iterable[Outcome]) -> Record:
-        """Runs the outcomes to their end, writes the file, then the record."""
+    def commit(
+        self, part: Part, entries: list[Entry], outcomes: Iterable[Outcome], batch_rows: int | None = None
+    ) -> Record:
+        """Writes the file, then the record."""
         self._record(part.number).unlink(missing_ok=True)  # an old record must not vouch for a new file
         kept: list[dict[str, Any]] = []
         failures: list[dict[str, Any]] = []
@@ -130,6 +133,7 @@ class Store:
                 array_bytes=table.nbytes,
                 sha256=sha256_of(temporary),
                 versions=_versions(),
+                batch_rows=batch_rows,
             )
         write_json(self._record(part.number), asdict(record), self._scratch)
         return record

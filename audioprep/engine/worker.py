@@ -6,17 +6,19 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from audioprep.corpus.entry import Entry
 from audioprep.engine.layout import Layout
 from audioprep.engine.plan import Part
 from audioprep.engine.store import Record, Store
-from audioprep.errors import AudioprepError, SystemFault
-from audioprep.stages.base import Kept, Outcome, Resources, Stage
+from audioprep.errors import AudioprepError, InputError, Reason, SystemFault
+from audioprep.stages.base import Beat, Failed, Kept, Outcome, Resources, Stage
 
 HEARTBEAT_SECONDS = 0.2
 
@@ -32,10 +34,19 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Work done since the last message: items finished by the run's last stage, seconds of audio encoded."""
+    """Work done since the last message.
 
-    items: int
-    seconds: float
+    Attributes:
+        items: finished by the run's last stage.
+        seconds: of audio encoded.
+        elapsed: seconds that encoders could have worked in.
+        waited: those of them in which they waited for decoded audio.
+    """
+
+    items: int = 0
+    seconds: float = 0.0
+    elapsed: float = 0.0
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,35 +91,69 @@ def work(pipe: Connection, out: Path, stages: tuple[Stage, ...], resources: Reso
 def _run(task: Task, stores: dict[str, Store], resources: Resources, reporter: _Reporter) -> Iterator[Record]:
     entries = task.part.entries()
     resources = replace(resources, isolated=task.isolated, heartbeat=reporter.heartbeat)
-    for name in task.stages:
-        outcomes = stores[name].stage.run(entries, resources)
-        last = name == task.stages[-1]
-        yield stores[name].commit(task.part, entries, reporter.counted(outcomes) if last else outcomes)
+    known = _known_ids(task, stores)
+    last = task.stages[-1]
+    # Stages of one class share what they read.
+    for kind, group in groupby((stores[name].stage for name in task.stages), type):
+        stages = list(group)
+        outcomes: dict[str, list[Outcome]] = {stage.name: [] for stage in stages}
+        for name, outcome in kind.run(stages, entries, resources):
+            outcome = _same_content(outcome, entries, known)
+            outcomes[name].append(outcome)
+            reporter.items += name == last and isinstance(outcome, Kept)
+        for stage in stages:
+            rows = reporter.rows.get(stage.name)
+            yield stores[stage.name].commit(task.part, entries, outcomes[stage.name], rows)
     reporter.flush()
 
 
+def _known_ids(task: Task, stores: dict[str, Store]) -> dict[int, str]:
+    """By row, the content ids for which stages that this part no longer lacks have computed their columns."""
+    done = [store for name, store in stores.items() if name not in task.stages and "id" in store.stage.schema.names]
+    if not done:
+        return {}
+    table = done[0].read(task.part.number)
+    return dict(zip(table.column("row").to_pylist(), table.column("id").to_pylist(), strict=True))
+
+
+def _same_content(outcome: Outcome, entries: list[Entry], known: dict[int, str]) -> Outcome:
+    """The outcome, or a failure where the file is no longer the one that other columns were computed from."""
+    if isinstance(outcome, Failed) or outcome.columns.get("id") == known.get(outcome.row, outcome.columns.get("id")):
+        return outcome
+    detail = "has changed since its other columns were computed; --overwrite computes all of them anew"
+    return Failed(outcome.row, InputError(Reason.CHANGED, entries[outcome.row].uri, detail))
+
+
 class _Reporter:
-    """Sends progress to the parent, but not more often than a person can see."""
+    """Sends progress to the parent, but not more often than a person can see.
+
+    Attributes:
+        items: finished since the last message.
+        rows: see `Beat`.
+    """
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
-        self._items = 0
-        self._seconds = 0.0
+        self._waiting = Progress()
         self._sent = 0.0
+        self.items = 0
+        self.rows: dict[str, int] = {}
 
-    def counted(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        for outcome in outcomes:
-            self._items += isinstance(outcome, Kept)
-            yield outcome
-
-    def heartbeat(self, seconds: float) -> None:
-        self._seconds += seconds
+    def heartbeat(self, beat: Beat) -> None:
+        self.rows = beat.rows
+        waiting = self._waiting
+        self._waiting = replace(
+            waiting,
+            seconds=waiting.seconds + beat.seconds,
+            elapsed=waiting.elapsed + beat.elapsed,
+            waited=waiting.waited + beat.waited,
+        )
         if time.monotonic() - self._sent > HEARTBEAT_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        self.send(Progress(self._items, self._seconds))
-        self._items, self._seconds, self._sent = 0, 0.0, time.monotonic()
+        self.send(replace(self._waiting, items=self.items))
+        self._waiting, self.items, self._sent = Progress(), 0, time.monotonic()
 
     def send(self, message: Message) -> None:
         self._pipe.send(message)

@@ -8,10 +8,15 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from audioprep.commands import fit, inspect, tokenize, train, verify
+from audioprep.commands import clap_score, encode, export, fad, fit_mel_rvq, fit_muq_vq, inspect, tokenize, train, verify
 
 COMMANDS: dict[str, ModuleType] = {
-    "fit": fit,
+    "clap-score": clap_score,
+    "encode": encode,
+    "export": export,
+    "fad": fad,
+    "fit-mel-rvq": fit_mel_rvq,
+    "fit-muq-vq": fit_muq_vq,
     "inspect": inspect,
     "tokenize": tokenize,
     "train": train,

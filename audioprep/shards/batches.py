@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,11 +31,13 @@ class StoredBatch(NamedTuple):
     Attributes:
         arrays: `[B, F, K]` a column, padded.
         lengths: int64 `[B]` a column, the frames of each row.
+        vectors: `[B, D]` a column.
         lists: the values of the other columns.
     """
 
     arrays: dict[str, torch.Tensor]
     lengths: dict[str, NDArray[np.int64]]
+    vectors: dict[str, torch.Tensor]
     lists: dict[str, list[Any]]
 
 
@@ -42,6 +46,9 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
     """The batches that one process makes: its worker's share of its rank's share of an epoch.
 
     An error comes as the last element: one that a worker raises would reach the user wrapped into another message.
+
+    `scales` says for each array column how many of its frames last as long as one of the counted column; it is needed
+    where there is `max_frames`.
     """
 
     reader: ShardReader
@@ -50,6 +57,7 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
     epoch: int
     share: range
     max_frames: int | None
+    scales: dict[str, Fraction]
     pad_id: int
 
     def __iter__(self) -> Iterator[StoredBatch | UsageError]:
@@ -95,24 +103,32 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
     def _batch(self, rows: Rows, held: dict[int, Block], narrow: bool) -> StoredBatch:
         blocks, places = self._locate(rows)
         parts = [(held[block], place) for block, place in zip(blocks.tolist(), places.tolist(), strict=True)]
-        batch = StoredBatch({}, {}, {})
+        batch = StoredBatch({}, {}, {}, {})
         for column in self.columns:
             values = [block[column][place] for block, place in parts]
-            if column not in self.reader.array_columns:
+            if column in self.reader.array_columns:
+                values = self._cropped(column, values, blocks, places)
+                dtype = None if narrow or values[0].dtype.kind == "f" else np.int64
+                batch.lengths[column] = np.array([len(value) for value in values])
+                batch.arrays[column] = torch.from_numpy(pad_frames(values, self.pad_id, dtype))
+            elif column in self.reader.vector_columns:
+                batch.vectors[column] = torch.from_numpy(np.stack(values))
+            else:
                 batch.lists[column] = values
-                continue
-            values = self._cropped(values, blocks, places)
-            dtype = None if narrow or values[0].dtype.kind == "f" else np.int64
-            batch.lengths[column] = np.array([len(value) for value in values])
-            batch.arrays[column] = torch.from_numpy(pad_frames(values, self.pad_id, dtype))
         return batch
 
-    def _cropped(self, values: list[Array], blocks: Rows, places: Rows) -> list[Array]:
-        """The arrays with at most `max_frames` frames each."""
+    def _cropped(self, column: str, values: list[Array], blocks: Rows, places: Rows) -> list[Array]:
+        """The frames that last as long as `max_frames` of the counted column, from the nearest to its crop's start."""
         if self.max_frames is None:
             return values
-        crops = self._crop_places(blocks, places)
-        return [_crop(value, self.max_frames, place) for value, place in zip(values, crops, strict=True)]
+        counted = column == self.reader.counted
+        lengths = np.array([len(value) for value in values])
+        starts = self._crop_starts(blocks, places, lengths if counted else self._counted(blocks, places))
+        scale = self.scales[column]
+        frames = math.ceil(self.max_frames * scale)
+        begins = (2 * starts * scale.numerator + scale.denominator) // (2 * scale.denominator)
+        begins = np.minimum(begins, np.maximum(lengths - frames, 0)).tolist()
+        return [value[begin : begin + frames] for value, begin in zip(values, begins, strict=True)]
 
     def _locate(self, rows: Rows) -> tuple[Rows, Rows]:
         """The block of each row, and its place in there."""
@@ -121,22 +137,27 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
         return blocks, rows - ends[blocks] + self.reader.block_rows[blocks]
 
     def _lengths(self, rows: Rows) -> NDArray[np.integer]:
-        blocks, places = self._locate(rows)
-        lengths = np.zeros(len(rows), np.int64)
-        for block in np.unique(blocks).tolist():
-            here = blocks == block
-            lengths[here] = self.reader.frames(block)[places[here]]
+        lengths = self._counted(*self._locate(rows))
         return lengths if self.max_frames is None else np.minimum(lengths, self.max_frames)
 
-    def _crop_places(self, blocks: Rows, places: Rows) -> list[float]:
-        """Where each row is cropped, from 0 at its beginning to 1 at its end."""
-        if not self.settings.shuffle:
-            return [0.0] * len(blocks)
+    def _counted(self, blocks: Rows, places: Rows) -> NDArray[np.integer]:
+        """Frames of the counted column in each row."""
+        frames = np.zeros(len(blocks), np.int64)
+        for block in np.unique(blocks).tolist():
+            here = blocks == block
+            frames[here] = self.reader.frames(block)[places[here]]
+        return frames
+
+    def _crop_starts(self, blocks: Rows, places: Rows, counted: NDArray[np.integer]) -> Rows:
+        """The frame of the counted column at which each row's crop begins."""
+        if not self.settings.shuffle or self.max_frames is None:
+            return np.zeros(len(blocks), np.int64)
         seed, sizes = self.settings.seed, self.reader.block_rows
-        return [
-            float(crop_places(int(sizes[block]), seed, self.epoch, block)[place])
+        shares = [
+            crop_places(int(sizes[block]), seed, self.epoch, block)[place]
             for block, place in zip(blocks.tolist(), places.tolist(), strict=True)
         ]
+        return (shares * (np.maximum(counted - self.max_frames, 0) + 1)).astype(np.int64)
 
 
 def _windows(order: EpochOrder, share: range) -> Iterator[list[Rows]]:
@@ -146,8 +167,3 @@ def _windows(order: EpochOrder, share: range) -> Iterator[list[Rows]]:
         here = range(share[0], min(window.stop, share.stop), share.step)
         yield [window.batch(number) for number in here]
         share = share[len(here) :]
-
-
-def _crop(value: Array, frames: int, place: float) -> Array:
-    begin = int(place * (max(len(value) - frames, 0) + 1))
-    return value[begin : begin + frames]

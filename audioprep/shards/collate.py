@@ -12,17 +12,18 @@ from numpy.typing import DTypeLike, NDArray
 def pad_frames(
     rows: Sequence[NDArray[np.generic]], pad_id: int = 0, dtype: DTypeLike | None = None
 ) -> NDArray[np.generic]:
-    """Puts rows `[F_i, K]` into one array `[B, max F_i, K]`, with `pad_id` behind each.
+    """Puts rows `[F_i, K]` into one array `[B, max F_i, K]`, with padding behind each.
 
     Args:
         rows: at least one, all of one type and width.
-        pad_id: the value of padding.
+        pad_id: the value of padding of integers; that of floats is 0.
         dtype: of the result; None for that of the rows, or int64 where it cannot hold `pad_id`.
     """
     first = rows[0]
+    if first.dtype.kind == "f":
+        pad_id = 0
     if dtype is None:
-        fits = first.dtype.kind == "f" or np.can_cast(np.min_scalar_type(pad_id), first.dtype)
-        dtype = first.dtype if fits else np.int64
+        dtype = first.dtype if np.can_cast(np.min_scalar_type(pad_id), first.dtype) else np.int64
     out = np.empty((len(rows), max(map(len, rows)), *first.shape[1:]), dtype)
     for padded, row in zip(out, rows, strict=True):
         padded[: len(row)] = row

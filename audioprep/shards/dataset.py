@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from audioprep.errors import UsageError, nearest
-from audioprep.shards.columns import feature_dtype
+from audioprep.shards.columns import feature_dtype, is_array, is_vector, type_named
 
 SCHEMA_VERSION = 1
 
-# An array column's Arrow type, as text.
-_ARRAY = re.compile(r"list<element: fixed_size_list<element: (?P<value>\w+)>\[(?P<width>\d+)\]>")
+_KINDS = {"tokens": "tokens", "latents": "latents", "embedding": "embeddings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,25 @@ class Dataset:
 
     @property
     def encoders(self) -> dict[str, dict[str, Any]]:
-        """The spec of the encoder behind each array column."""
+        """The spec of the encoder behind each column of arrays or vectors."""
         return self.description["encoders"]
 
     @property
     def columns(self) -> dict[str, str]:
         """Arrow types by column."""
         return self.description["columns"]
+
+    @property
+    def num_frames_of(self) -> str | None:
+        """The array column whose frames `num_frames` counts; None where there is none."""
+        # Sets from before there was more than one array column do not say it.
+        first = next((name for name, kind in self.columns.items() if kind.startswith("list<")), None)
+        return self.description.get("num_frames_of", first)
+
+    def frame_rate(self, column: str) -> Fraction | None:
+        """Frames a second of an array column, exactly; None where no encoder made it."""
+        spec = self.encoders.get(column)
+        return Fraction(spec["sample_rate"], spec["hop_length"]) if spec else None
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -87,6 +98,8 @@ def open_dataset(folder: str | Path) -> Dataset:
 def data_card(description: dict[str, Any]) -> str:
     """The README.md of a shard set, with the metadata by which the Hub and `datasets` find its files."""
     totals = description["totals"]
+    found = {spec["kind"] for spec in description["encoders"].values()}
+    kinds = [name for kind, name in _KINDS.items() if kind in found]
     suffix = "parquet" if description["storage"] == "parquet" else "tar"
     splits = totals["splits"]
     configs = [
@@ -98,7 +111,7 @@ def data_card(description: dict[str, Any]) -> str:
     metadata = {
         "configs": configs if splits else [],
         "size_categories": [_size_category(totals["rows"])],
-        "tags": ["audio", "audio-tokens", "audioprep", description["storage"]],
+        "tags": ["audio", *(f"audio-{kind}" for kind in kinds), "audioprep", description["storage"]],
     }
     if description["storage"] == "webdataset":
         # Without it `datasets` guesses the types from the first five items, and fails where a text begins later.
@@ -108,7 +121,7 @@ def data_card(description: dict[str, Any]) -> str:
         yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip(),
         "---",
         "",
-        "# Audio tokens",
+        f"# Audio {' and '.join(kinds)}".rstrip(),
         "",
         f"{totals['rows']} items, {totals['seconds'] / 3600:.2f} hours, made by audioprep; "
         f"inputs that could not be processed: {totals['failed']} (`failures.parquet`).",
@@ -131,7 +144,7 @@ def data_card(description: dict[str, Any]) -> str:
         "    ...",
         "```",
         "",
-        "A set of tokens is derived from the recordings: their licences hold for it too.",
+        "What is in this set is derived from the recordings: their licences hold for it too.",
         "",
     ]
     return "\n".join(lines)
@@ -142,9 +155,14 @@ def _tar_features(columns: dict[str, str]) -> list[dict[str, Any]]:
     scalars: list[dict[str, Any]] = []
     arrays: list[dict[str, Any]] = []
     for name, kind in columns.items():
-        if array := _ARRAY.fullmatch(kind):
-            array2d = {"shape": [None, int(array["width"])], "dtype": feature_dtype(array["value"])}
+        type_ = type_named(kind)
+        if is_array(type_):
+            inner = type_.value_type
+            array2d = {"shape": [None, inner.list_size], "dtype": feature_dtype(str(inner.value_type))}
             arrays.append({"name": f"{name}.npy", "dtype": {"array2_d": array2d}})
+        elif is_vector(type_):
+            vector = {"sequence": feature_dtype(str(type_.value_type)), "length": type_.list_size}
+            arrays.append({"name": f"{name}.npy", **vector})
         else:
             scalars.append({"name": name, "dtype": feature_dtype(kind)})
     keys = [{"name": name, "dtype": "string"} for name in ("__key__", "__url__")]
@@ -155,9 +173,15 @@ def _encoder(description: dict[str, Any], column: str) -> str:
     spec = description["encoders"].get(column)
     if spec is None:
         return ""
-    return (
-        f"{spec['name']}, {spec['num_codebooks']} codebooks of {spec['codebook_size']}, {spec['frame_rate']:g} frames/s"
-    )
+    if spec["kind"] == "tokens":
+        what = f"{spec['num_codebooks']} codebooks of {spec['codebook_size']}, {spec['frame_rate']:.4g} frames/s"
+    elif spec["kind"] == "latents":
+        what = f"{spec['dim']} channels, {spec['frame_rate']:.4g} frames/s"
+    elif spec["pooling"] == "mean":
+        what = f"{spec['dim']}-d, mean of windows"
+    else:
+        what = f"{spec['dim']}-d, a window every {1 / spec['frame_rate']:.4g} s"
+    return f"{spec['name']}, {what}"
 
 
 def _size_category(rows: int) -> str:

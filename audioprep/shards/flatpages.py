@@ -1,4 +1,4 @@
-"""Reads a column of token arrays from a Parquet row group without its levels, several times as fast as pyarrow.
+"""Reads an array column from a Parquet row group without its levels, several times as fast as pyarrow for tokens.
 
 Parquet stores beside each value of `list<fixed_size_list<uint16, K>>` two levels that say where the lists begin.
 pyarrow walks through them one by one, which takes two thirds of its time. But all inner lists have K values, and the
@@ -25,14 +25,21 @@ from audioprep.shards.columns import plain_type
 _TRUE, _FALSE, _I32, _I64, _BINARY, _LIST, _STRUCT = 1, 2, 5, 6, 8, 9, 12
 # Parquet's enums.
 _DATA_PAGE, _DICTIONARY_PAGE, _DATA_PAGE_V2 = 0, 2, 3
-_INT32, _REQUIRED, _UNCOMPRESSED, _RLE = 1, 0, 0, 3
-_CONVERTED_TYPES = {"uint8": 11, "uint16": 12}
+_REQUIRED, _UNCOMPRESSED, _RLE = 0, 0, 3
+# How a footer declares a required column: its physical type, sometimes its length, converted or logical type.
+_NAMED = [(3, _I32, _REQUIRED), (4, _BINARY, b"v")]
+_LEAVES = {
+    "uint8": [(1, _I32, 1), *_NAMED, (6, _I32, 11)],
+    "uint16": [(1, _I32, 1), *_NAMED, (6, _I32, 12)],
+    "float": [(1, _I32, 4), *_NAMED],
+    "halffloat": [(1, _I32, 7), (2, _I32, 2), *_NAMED, (10, _STRUCT, [(15, _STRUCT, [])])],
+}
 _CODECS = {"UNCOMPRESSED": None, "SNAPPY": "snappy", "ZSTD": "zstd"}
 
 
 def read_flat(
     path: Path, metadata: pq.FileMetaData, group: int, column: str, frames: int
-) -> NDArray[np.unsignedinteger] | None:
+) -> NDArray[np.generic] | None:
     """Reads all values of one array column of a row group.
 
     Args:
@@ -43,8 +50,8 @@ def read_flat(
         frames: how many frames its rows have together.
 
     Returns:
-        Values `[frames, K]`. None where the ordinary reader has to do it: values other than uint8 or uint16, nulls,
-        empty lists, pages that are damaged or of an unusual kind.
+        Values `[frames, K]`. None where the ordinary reader has to do it: values other than uint8, uint16, float16 or
+        float32, nulls, empty lists, pages that are damaged or of an unusual kind.
     """
     type_ = plain_type(metadata.schema.to_arrow_schema().field(column).type).value_type
     row_group = metadata.row_group(group)
@@ -52,7 +59,7 @@ def read_flat(
     chunk = next(chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] == column)
     statistics = chunk.statistics
     if (
-        str(type_.value_type) not in _CONVERTED_TYPES
+        str(type_.value_type) not in _LEAVES
         or chunk.compression not in _CODECS
         or statistics is None
         or not statistics.has_null_count
@@ -65,14 +72,14 @@ def read_flat(
         with pa.memory_map(str(path)) as file:
             file.seek(chunk.dictionary_page_offset or chunk.data_page_offset)
             pages = memoryview(file.read_buffer(chunk.total_compressed_size)).cast("B")
-            flat = _flat_file(pages, chunk, _CONVERTED_TYPES[str(type_.value_type)])
+            flat = _flat_file(pages, chunk, _LEAVES[str(type_.value_type)])
         table = pq.ParquetFile(pa.BufferReader(flat)).read(use_threads=False)
         return table[0].combine_chunks().to_numpy().reshape(frames, type_.list_size)
     except (IndexError, KeyError, TypeError, ValueError, OSError, pa.ArrowException):
         return None  # the ordinary reader says what is wrong with the file
 
 
-def _flat_file(data: memoryview, chunk: pq.ColumnChunkMetaData, converted_type: int) -> bytes:
+def _flat_file(data: memoryview, chunk: pq.ColumnChunkMetaData, leaf: list[tuple[int, int, Any]]) -> bytes:
     """A Parquet file with one required column, whose pages are those of `chunk` without levels.
 
     Raises:
@@ -101,11 +108,10 @@ def _flat_file(data: memoryview, chunk: pq.ColumnChunkMetaData, converted_type: 
     pages = size - 4
     places = [(9, _I64, first_data_page), *([(11, _I64, dictionary)] if dictionary else [])]
     column = [
-        *[(1, _I32, _INT32), (2, _LIST, (_I32, [_RLE])), (3, _LIST, (_BINARY, [b"v"])), (4, _I32, _UNCOMPRESSED)],
+        *[leaf[0], (2, _LIST, (_I32, [_RLE])), (3, _LIST, (_BINARY, [b"v"])), (4, _I32, _UNCOMPRESSED)],
         *[(5, _I64, counted), (6, _I64, pages), (7, _I64, pages), *places],
     ]
     root = [(4, _BINARY, b"r"), (5, _I32, 1)]
-    leaf = [(1, _I32, _INT32), (3, _I32, _REQUIRED), (4, _BINARY, b"v"), (6, _I32, converted_type)]
     columns = [[(2, _I64, 0), (3, _STRUCT, column)]]
     row_group = [(1, _LIST, (_STRUCT, columns)), (2, _I64, pages), (3, _I64, counted)]
     schema, row_groups = (_STRUCT, [root, leaf]), (_STRUCT, [row_group])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ _STATE_VERSION = 1
 class ShardLoader:
     """Iterates over batches of a shard set, one epoch an iteration.
 
-    A batch is a dict. An array column gives a tensor `[B, F, K]` (int64 for tokens, floats as they are stored),
-    padded with `pad_id` behind each row's own frames, and `COLUMN_mask`, bool `[B, F]`, true where a frame is real.
-    `lengths` is int64 `[B]`, the frames of each row of the first array column. Other columns give lists.
+    A batch is a dict. An array column gives a tensor `[B, F, K]` (int64 for tokens, floats as they are stored), padded
+    behind each row's own frames to the longest of the batch, `COLUMN_mask`, bool `[B, F]`, true where a frame is real,
+    and `COLUMN_lengths`, int64 `[B]`, the frames of each row; `lengths` is that of the first array column of the
+    batch. A vector column gives a tensor `[B, D]`. Other columns give lists.
 
     **Order.** It is a pure function of the data, `seed`, the epoch, `batch_size`, `buffer_size`, `shuffle` and
     `bucket`: see `audioprep.shards.order`. All ranks and workers cut up one common sequence of batches, rank r of R
@@ -47,19 +49,20 @@ class ShardLoader:
         path: folder of the shard set.
         split: which split.
         batch_size: rows of a batch.
-        columns: which columns; None for the array columns and `id`.
+        columns: which columns; None for those of arrays and vectors, and `id`.
         shuffle: another order each epoch; otherwise the order of the shards.
         seed: of the order and the crops, at least 0.
         buffer_size: rows among which is shuffled and bucketed.
         bucket: batch rows of similar length, for less padding.
-        max_frames: crops longer rows: with `shuffle` at a place that is a pure function of `seed`, epoch and row
-            (for all array columns the same, relative to their length), otherwise to their beginning.
+        max_frames: crops longer rows: with `shuffle` at a place that is a pure function of `seed`, epoch and row,
+            otherwise to their beginning. Counts frames of the array column that `num_frames` counts; an array column
+            of another frame rate gives the frames of the same stretch of time, from the one that begins nearest to it.
         drop_last: leave out the last short batch, and what would give some ranks more batches than others.
         num_workers: worker processes. With 0, threads of this process decode ahead, which is the fastest for tokens.
         rank: this process among `world_size` that share the epoch; None to take both from `torch.distributed` where
             it is initialized, else from the environment's RANK and WORLD_SIZE, else 0 of 1.
         world_size: see `rank`.
-        pad_id: the value of padding.
+        pad_id: the value of padding of tokens; that of floats is 0.
 
     Raises:
         UsageError: no shard set, split or column of this name, a missing or damaged file, or a wrong setting. A
@@ -92,7 +95,10 @@ class ShardLoader:
         self._rank, self._world_size = _place(rank, world_size)
         self._settings = OrderSettings(batch_size, buffer_size, shuffle, bucket, drop_last, seed)
         self._reader = open_split(Path(path), split)
-        self._columns = _checked_columns(Path(path), self._reader, columns)
+        self._columns = _checked_columns(self._reader, columns)
+        if self._reader.counted is None and (bucket or max_frames):
+            raise UsageError(f"{path}: has vectors only, which all have one length: leave out bucket and max_frames")
+        self._scales = _scales(self._reader, self._columns) if max_frames else {}
         self._path, self._split = Path(path), split
         self._max_frames, self._pad_id, self._num_workers = max_frames, pad_id, num_workers
         self._epoch = 0
@@ -119,6 +125,7 @@ class ShardLoader:
             self._epoch,
             self._share(self._start),
             self._max_frames,
+            self._scales,
             self._pad_id,
         )
         batches = dataset
@@ -201,9 +208,9 @@ def _finish(batch: StoredBatch) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for column, padded in batch.arrays.items():
         tensors = to_tensors(padded.numpy(), batch.lengths[column])
-        out[column], out[f"{column}_mask"], lengths = tensors
-        out.setdefault("lengths", lengths)
-    return out | batch.lists
+        out[column], out[f"{column}_mask"], out[f"{column}_lengths"] = tensors
+        out.setdefault("lengths", tensors[2])
+    return out | batch.vectors | batch.lists
 
 
 def _as_is(batch: Any) -> Any:
@@ -224,11 +231,30 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return rank, world_size
 
 
-def _checked_columns(path: Path, reader: ShardReader, columns: Sequence[str] | None) -> list[str]:
-    known = reader.columns
+def _checked_columns(reader: ShardReader, columns: Sequence[str] | None) -> list[str]:
+    known = reader.dataset.columns
     if columns is None:
-        return [*reader.array_columns, *(["id"] if "id" in known else [])]
+        return [*reader.array_columns, *reader.vector_columns, *(["id"] if "id" in known else [])]
     for column in columns:
         if column not in known:
+            path = reader.dataset.folder
             raise UsageError(f"{path}: has no column {column}.{nearest(column, known)} There are: {', '.join(known)}.")
     return list(columns)
+
+
+def _scales(reader: ShardReader, columns: list[str]) -> dict[str, Fraction]:
+    """How many frames of each array column last as long as one of the counted column."""
+    return {column: _scale(reader, column) for column in columns if column in reader.array_columns}
+
+
+def _scale(reader: ShardReader, column: str) -> Fraction:
+    counted, dataset = reader.counted, reader.dataset
+    if column == counted or counted is None:
+        return Fraction(1)
+    rates = dataset.frame_rate(column), dataset.frame_rate(counted)
+    if rates[0] is None or rates[1] is None:
+        raise UsageError(
+            f"{dataset.folder}: max_frames cannot crop {column} together with {counted}, as dataset.json has no frame "
+            f"rate of both; leave out max_frames, or {column}"
+        )
+    return rates[0] / rates[1]

@@ -1,7 +1,7 @@
 """Reads a split of a shard set block by block: row groups of Parquet files, runs of items of tars.
 
-A block is a dict from column to a sequence with one entry a row: an array column's entries are numpy views
-`[frames, width]` into the decoded row group or the mapped tar, the others are plain values.
+A block is a dict from column to a sequence with one entry a row: the entries of array and vector columns are numpy
+views `[frames, width]` and `[width]` into the decoded row group or the mapped tar, the others are plain values.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from audioprep.errors import UsageError
-from audioprep.shards.columns import is_array, plain_table, to_arrays
-from audioprep.shards.dataset import open_dataset
+from audioprep.shards.columns import is_array, is_vector, plain_table, to_arrays, to_vectors
+from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.flatpages import read_flat
 
 Block = dict[str, Sequence[Any]]
 
-# The column with the frames of each row, and the array column that it counts.
-NUM_FRAMES, COUNTED = "num_frames", "audio_tokens"
+NUM_FRAMES = "num_frames"  # the column with the frames of each row, of one array column
 TAR_BLOCK = 512  # items; what is read in one go from a tar is this module's choice
 
 
@@ -60,21 +59,27 @@ class ShardReader(ABC):
     """One split of a shard set.
 
     Attributes:
+        dataset: the shard set.
         shards: its data files.
         array_columns: columns with arrays `[frames, width]`.
+        vector_columns: columns with vectors `[width]`.
+        counted: the array column that gives the rows their lengths, if there is one.
         block_rows: int64 `[N]`, rows of each block.
     """
 
-    def __init__(self, shards: list[Shard], columns: list[str]) -> None:
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        shards = [Shard(dataset.folder / s["path"], s["rows"], s["sha256"]) for s in dataset.shards(split)]
         for shard in shards:
             if not shard.path.is_file():
                 raise UsageError(
                     f"{shard.path}: the shard is listed in dataset.json but is not there; copy it again, or run "
                     "the command that wrote the set again: it goes on from what is left"
                 )
+        self.dataset = dataset
         self.shards = shards
-        self.columns = columns
         self.array_columns: list[str] = []
+        self.vector_columns: list[str] = []
+        self.counted = dataset.num_frames_of
         self.block_rows = np.zeros(0, np.int64)
 
     @cached_property
@@ -88,43 +93,48 @@ class ShardReader(ABC):
 
     @abstractmethod
     def frames(self, block: int) -> NDArray[np.integer]:
-        """Frames of the first array column of each row of a block."""
+        """Frames of the counted column in each row of a block."""
 
 
 class ParquetReader(ShardReader):
     """Parquet files; a block is a row group."""
 
-    def __init__(self, shards: list[Shard], columns: list[str]) -> None:
-        super().__init__(shards, columns)
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        super().__init__(dataset, split)
         self._groups: list[tuple[Path, int]] = []
         rows: list[int] = []
-        for shard in shards:
+        for shard in self.shards:
             metadata = _footer(shard.path)
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             _check_rows(shard, sum(sizes))
             self._groups += [(shard.path, group) for group, size in enumerate(sizes) if size]
             rows += [size for size in sizes if size]
         self.block_rows = np.array(rows, np.int64)
-        if shards:
-            schema = _footer(shards[0].path).schema.to_arrow_schema()
+        if self.shards:
+            schema = _footer(self.shards[0].path).schema.to_arrow_schema()
             self.array_columns = [field.name for field in schema if is_array(field.type)]
+            self.vector_columns = [field.name for field in schema if is_vector(field.type)]
 
     def read(self, block: int, columns: Sequence[str]) -> Block:
         path, group = self._groups[block]
         out: Block = {}
         with _naming(path):
-            if COUNTED in columns:
+            if self.counted is not None and self.counted in columns:
                 frames = self.frames(block)
-                values = read_flat(path, _footer(path), group, COUNTED, int(frames.sum()))
+                values = read_flat(path, _footer(path), group, self.counted, int(frames.sum()))
                 if values is not None:
-                    out[COUNTED] = Ragged(values, np.concatenate([[0], np.cumsum(frames)]))
+                    out[self.counted] = Ragged(values, np.concatenate([[0], np.cumsum(frames)]))
             rest = [column for column in columns if column not in out]
             table = _read_group(path, group, rest) if rest else None
         for column in rest:
             assert table is not None
-            values = table[column]
-            out[column] = to_arrays(values) if column in self.array_columns else values.to_pylist()
+            out[column] = self._values(column, table[column])
         return out
+
+    def _values(self, column: str, values: pa.ChunkedArray) -> Sequence[Any]:
+        if column in self.array_columns:
+            return to_arrays(values)
+        return list(to_vectors(values)) if column in self.vector_columns else values.to_pylist()
 
     def frames(self, block: int) -> NDArray[np.integer]:
         return _frames(*self._groups[block])
@@ -133,10 +143,10 @@ class ParquetReader(ShardReader):
 class TarReader(ShardReader):
     """Tars with an index; a block is a run of items. Pages that no batch needs are never read from the disk."""
 
-    def __init__(self, shards: list[Shard], columns: list[str]) -> None:
-        super().__init__(shards, columns)
+    def __init__(self, dataset: Dataset, split: str) -> None:
+        super().__init__(dataset, split)
         self._runs: list[tuple[Path, int, int]] = []
-        for shard in shards:
+        for shard in self.shards:
             if not _index_path(shard.path).is_file():
                 raise UsageError(
                     f"{_index_path(shard.path)}: the index of {shard.path.name} is not there; copy it again, or run "
@@ -147,8 +157,10 @@ class TarReader(ShardReader):
             starts = range(0, shard.rows, TAR_BLOCK)
             self._runs += [(shard.path, start, min(start + TAR_BLOCK, shard.rows)) for start in starts]
         self.block_rows = np.array([stop - start for _, start, stop in self._runs], np.int64)
-        if shards:
-            self.array_columns = list(_open_tar(shards[0].path).arrays)
+        if self.shards:
+            tar = _open_tar(self.shards[0].path)
+            self.array_columns = [name for name in tar.arrays if name in tar.frames]
+            self.vector_columns = [name for name in tar.arrays if name not in tar.frames]
 
     def read(self, block: int, columns: Sequence[str]) -> Block:
         path, start, stop = self._runs[block]
@@ -165,36 +177,49 @@ class TarReader(ShardReader):
 
     def frames(self, block: int) -> NDArray[np.integer]:
         path, start, stop = self._runs[block]
-        return _open_tar(path).arrays[self.array_columns[0]].frames[start:stop]
+        assert self.counted
+        return _open_tar(path).frames[self.counted][start:stop]
 
 
 class _TarArrays(Sequence[NDArray[np.generic]]):
-    """One array column of a tar, as views into the mapped file."""
+    """One column of arrays or vectors of a tar, as views into the mapped file.
+
+    Args:
+        data: the tar.
+        dtype: of the values.
+        shape: `(-1, width)` of arrays, `(width,)` of vectors.
+        offsets: where the values of each row begin.
+        counts: how many there are.
+    """
 
     def __init__(
         self,
         data: mmap.mmap,
         dtype: np.dtype,
-        width: int,
+        shape: tuple[int, ...],
         offsets: NDArray[np.int64],
-        frames: NDArray[np.int32],
+        counts: NDArray[np.int64],
     ) -> None:
-        self._data, self._dtype, self._width = data, dtype, width
-        self._offsets, self.frames = offsets, frames
+        self._data, self._dtype, self._shape = data, dtype, shape
+        self._offsets, self._counts = offsets, counts
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self._counts)
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return _TarArrays(self._data, self._dtype, self._width, self._offsets[row], self.frames[row])
-        count = int(self.frames[row]) * self._width
-        values = np.frombuffer(self._data, self._dtype, count, int(self._offsets[row]))
-        return values.reshape(-1, self._width)
+            return _TarArrays(self._data, self._dtype, self._shape, self._offsets[row], self._counts[row])
+        values = np.frombuffer(self._data, self._dtype, int(self._counts[row]), int(self._offsets[row]))
+        return values.reshape(self._shape)
 
 
 class _Tar:
-    """One mapped tar and its index."""
+    """One mapped tar and its index.
+
+    Attributes:
+        arrays: its columns of arrays and vectors.
+        frames: int32 `[rows]` of each of its array columns.
+    """
 
     def __init__(self, path: Path) -> None:
         index = pq.read_table(_index_path(path))
@@ -204,18 +229,20 @@ class _Tar:
         self._json_offsets = index["json_offset"].to_numpy()
         self._json_sizes = index["json_size"].to_numpy()
         names = [name.removesuffix(".offset") for name in index.column_names if name.endswith(".offset")]
-        self.arrays = {name: self._arrays(path, index, name) for name in names}
+        framed = [name for name in names if f"{name}.frames" in index.column_names]
+        self.frames: dict[str, NDArray[np.int32]] = {name: index[f"{name}.frames"].to_numpy() for name in framed}
+        self.arrays = {name: self._arrays(name, index[f"{name}.offset"].to_numpy()) for name in names}
 
-    def _arrays(self, path: Path, index: pa.Table, name: str) -> _TarArrays:
-        offsets, frames = index[f"{name}.offset"].to_numpy(), index[f"{name}.frames"].to_numpy()
+    def _arrays(self, name: str, offsets: NDArray[np.int64]) -> _TarArrays:
         if not len(offsets):
-            return _TarArrays(self._data, np.dtype(np.uint16), 1, offsets, frames)
-        dtype, shape = _npy_header(self._data, int(offsets[0]))
-        width = shape[1]
-        ends = offsets + frames.astype(np.int64) * width * dtype.itemsize
-        if shape[0] != frames[0] or ends.max() > len(self._data):
+            return _TarArrays(self._data, np.dtype(np.uint16), (-1, 1), offsets, offsets)
+        dtype, (*first, width) = _npy_header(self._data, int(offsets[0]))
+        frames = self.frames.get(name)
+        counts = np.full(len(offsets), width) if frames is None else frames.astype(np.int64) * width
+        ends = offsets + counts * dtype.itemsize
+        if first != ([] if frames is None else [frames[0]]) or ends.max() > len(self._data):
             raise ValueError(f"its index does not belong to it (column {name})")
-        return _TarArrays(self._data, dtype, width, offsets, frames)
+        return _TarArrays(self._data, dtype, (width,) if frames is None else (-1, width), offsets, counts)
 
     def ids(self, start: int, stop: int) -> list[str]:
         """The ids of items; a key that may be an id repeated in this tar (`ID_2`) is looked up in its JSON."""
@@ -235,11 +262,10 @@ def open_split(root: Path, split: str) -> ShardReader:
         UsageError: there is no shard set, no such split, a file is missing, or one is not what dataset.json says.
     """
     dataset = open_dataset(root)
-    shards = [Shard(root / entry["path"], entry["rows"], entry["sha256"]) for entry in dataset.shards(split)]
     reader = {"parquet": ParquetReader, "webdataset": TarReader}.get(dataset.storage)
     if reader is None:
         raise UsageError(f"{root / 'dataset.json'}: storage {dataset.storage!r} is not parquet or webdataset")
-    return reader(shards, list(dataset.columns))
+    return reader(dataset, split)
 
 
 class _naming:  # noqa: N801 (used like a function)
@@ -295,7 +321,7 @@ def _open_tar(path: Path) -> _Tar:
         return _Tar(path)
 
 
-def _npy_header(data: mmap.mmap, offset: int) -> tuple[np.dtype, tuple[int, int]]:
+def _npy_header(data: mmap.mmap, offset: int) -> tuple[np.dtype, tuple[int, ...]]:
     """Type and shape of the array whose values begin at `offset`: the header lies right before them."""
     begin = data.rfind(np.lib.format.MAGIC_PREFIX, max(0, offset - 4096), offset)
     if begin < 0:
@@ -307,6 +333,6 @@ def _npy_header(data: mmap.mmap, offset: int) -> tuple[np.dtype, tuple[int, int]
         (2, 0): np.lib.format.read_array_header_2_0,
     }[version]
     shape, fortran, dtype = read(data)
-    if fortran or len(shape) != 2 or data.tell() != offset:
-        raise ValueError("an array in it is not two-dimensional in C order")
+    if fortran or len(shape) not in (1, 2) or data.tell() != offset:
+        raise ValueError("an array in it is neither frames in C order nor a vector")
     return dtype, shape

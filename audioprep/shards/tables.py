@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audioprep.shards.columns import array_type, plain_table, to_table
+from audioprep.shards.columns import array_type, plain_table, to_table, vector_type
 from audioprep.shards.dataset import Dataset
 
 _ROWS = 512
@@ -63,11 +63,12 @@ def _tar_rows(tar: tarfile.TarFile) -> Iterator[dict[str, Any]]:
 
 
 def _schema(dataset: Dataset, row: dict[str, Any]) -> pa.Schema:
-    fields: list[tuple[str, pa.DataType]] = []
-    for name, kind in dataset.columns.items():
-        value = row[name]
-        if isinstance(value, np.ndarray):
-            fields.append((name, array_type(pa.from_numpy_dtype(value.dtype), value.shape[1])))
-        else:
-            fields.append((name, pa.type_for_alias(kind)))
-    return pa.schema(fields)
+    return pa.schema([(name, _type(row[name], kind)) for name, kind in dataset.columns.items()])
+
+
+def _type(value: Any, kind: str) -> pa.DataType:
+    """The type that a value has, whatever `dataset.json` says of it, where it is an array or a vector."""
+    if not isinstance(value, np.ndarray):
+        return pa.type_for_alias(kind)
+    make = array_type if value.ndim == 2 else vector_type
+    return make(pa.from_numpy_dtype(value.dtype), value.shape[-1])

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audioprep.shards.columns import is_array, to_arrays, with_features
+from audioprep.shards.columns import is_array, is_vector, to_arrays, to_vectors, with_features
 
 Format = Literal["parquet", "webdataset"]
 SUFFIX: dict[Format, str] = {"parquet": ".parquet", "webdataset": ".tar"}
@@ -38,15 +38,23 @@ class ParquetWriter:
     """Dictionary pages with zstd reach the entropy of the codes; page boundaries follow the content.
 
     With content-defined chunking the Hub stores and moves only what changed; the page index lets readers skip.
+    Dictionaries of floats would take more space and thrice the time. Splitting the bytes of float32 into streams saves
+    a twelfth; DuckDB reads such streams of float32, but not of float16.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = with_features(schema)
         self._waiting: list[pa.Table] = []
+        leaves = dict(_leaf(field) for field in schema)
+        floats = {leaf: type_ for leaf, type_ in leaves.items() if "." in leaf and pa.types.is_floating(type_)}
         self._writer = pq.ParquetWriter(
             path,
             self._schema,
             compression="zstd",
+            use_dictionary=[leaf for leaf in leaves if leaf not in floats],  # pyright: ignore[reportArgumentType]
+            column_encoding={
+                leaf: "PLAIN" if type_ == pa.float16() else "BYTE_STREAM_SPLIT" for leaf, type_ in floats.items()
+            },
             use_content_defined_chunking=_CHUNKING,  # pyright: ignore[reportArgumentType]  (a bool, or sizes)
             write_page_index=True,
         )
@@ -71,8 +79,16 @@ class ParquetWriter:
         self._waiting = [table.slice(end)] if end < len(table) else []
 
 
+def _leaf(field: pa.Field) -> tuple[str, pa.DataType]:
+    """The path by which Parquet knows the values of a column, and their type."""
+    path, type_ = field.name, field.type
+    while pa.types.is_nested(type_):
+        path, type_ = f"{path}.list.element", type_.value_type
+    return path, type_
+
+
 class TarWriter:
-    """A tar as webdataset reads it: an item is `KEY.json` and one `KEY.COLUMN.npy` for each array column.
+    """A tar as webdataset reads it: an item is `KEY.json` and one `KEY.COLUMN.npy` for each array or vector column.
 
     `KEY` is the item's id; where an exact copy of a file stands in the same tar, the second is `ID_2`. The index
     says where each array's bytes lie, so that a loader can map the tar into memory and jump.
@@ -81,7 +97,8 @@ class TarWriter:
     def __init__(self, path: Path, index: Path, schema: pa.Schema) -> None:
         self._index_path = index
         self._arrays = [field.name for field in schema if is_array(field.type)]
-        self._scalars = [field.name for field in schema if not is_array(field.type)]
+        self._vectors = [field.name for field in schema if is_vector(field.type)]
+        self._scalars = [name for name in schema.names if name not in (*self._arrays, *self._vectors)]
         self._keys: Counter[str] = Counter()
         self._rows: list[dict[str, Any]] = []
         self._file = open(path, "wb")  # noqa: SIM115  closed in `close`
@@ -89,6 +106,7 @@ class TarWriter:
 
     def write(self, table: pa.Table) -> None:
         arrays = {name: to_arrays(table.column(name)) for name in self._arrays}
+        arrays |= {name: list(to_vectors(table.column(name))) for name in self._vectors}
         for row, scalars in enumerate(table.select(self._scalars).to_pylist()):
             self._keys[scalars["id"]] += 1
             repeat = self._keys[scalars["id"]]
@@ -100,13 +118,14 @@ class TarWriter:
                 data = _npy(values[row])
                 end = self._add(f"{key}.{name}.npy", data) + len(data)
                 entry[f"{name}.offset"] = end - values[row].nbytes
-                entry[f"{name}.frames"] = len(values[row])
+                if name in self._arrays:
+                    entry[f"{name}.frames"] = len(values[row])
             self._rows.append(entry)
 
     def close(self) -> None:
         self._tar.close()
         self._file.close()
-        counts = [(f"{name}.offset", pa.int64()) for name in self._arrays]
+        counts = [(f"{name}.offset", pa.int64()) for name in (*self._arrays, *self._vectors)]
         counts += [(f"{name}.frames", pa.int32()) for name in self._arrays]
         schema = pa.schema([("key", pa.string()), ("json_offset", pa.int64()), ("json_size", pa.int64()), *counts])
         pq.write_table(pa.Table.from_pylist(self._rows, schema), self._index_path, compression="zstd")

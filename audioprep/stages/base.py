@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from audioprep.corpus.entry import Entry
 from audioprep.errors import InputError
-
-# Called with the seconds of audio done since the last call: the run's heartbeat.
-Heartbeat = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,24 @@ class Failed:
 Outcome = Kept | Failed
 
 
-def _silent(seconds: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One beat of a run's heart: what was done since the last one.
+
+    Attributes:
+        seconds: of audio.
+        elapsed: seconds that the encoders could have worked in.
+        waited: those of them in which they waited for decoded audio.
+        rows: windows that an encoder encodes at once, by column, where memory has run out for more.
+    """
+
+    seconds: float = 0.0
+    elapsed: float = 0.0
+    waited: float = 0.0
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+def _silent(beat: Beat) -> None:
     """A heartbeat that nobody hears."""
 
 
@@ -52,7 +66,7 @@ class Resources:
     device: str = "cpu"
     decode_threads: int = 2
     isolated: bool = False
-    heartbeat: Heartbeat = _silent
+    heartbeat: Callable[[Beat], None] = _silent
 
 
 class Stage(Protocol):
@@ -61,6 +75,7 @@ class Stage(Protocol):
     Attributes:
         name: of the stage, also in `failures.parquet`.
         settings: all that can change what comes out, as plain values; equal settings mean equal bytes.
+        origin: plain values from which a later run can make the stage again.
         schema: the columns that it gives for each item.
     """
 
@@ -71,11 +86,16 @@ class Stage(Protocol):
     def settings(self) -> dict[str, Any]: ...
 
     @property
+    def origin(self) -> dict[str, Any]: ...
+
+    @property
     def schema(self) -> pa.Schema: ...
 
-    def run(self, entries: Sequence[Entry], resources: Resources) -> Iterator[Outcome]:
-        """Processes one part.
+    @staticmethod
+    def run(stages: Sequence[Any], entries: Sequence[Entry], resources: Resources) -> Iterator[tuple[str, Outcome]]:
+        """Processes one part in several stages of this class at once, which share what they read.
 
-        Gives one outcome, in order, for every entry; one with a `problem` may be left to the stage that reads text.
+        Gives, with the stage's name, one outcome for every stage and entry, in the order of the entries; those of an
+        entry with a `problem` may be left to the stage that reads text.
         """
         ...

@@ -11,16 +11,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from audioprep.audio import open_audio
+from audioprep.audio.backends.base import AudioInfo
 from audioprep.corpus.content import content_id, local_file
 from audioprep.corpus.entry import Entry
 from audioprep.encoders.base import EncoderSpec
 from audioprep.errors import InputError, Reason
 from audioprep.stages.base import Resources
-from audioprep.stages.windows import cut_windows
+from audioprep.stages.windows import Window, WindowCutter
 
 FILES_AHEAD = 8
 SECONDS_AHEAD = 40.0  # of one file
@@ -33,29 +31,28 @@ class Facts:
     """What is known of a file once it is decoded to its end."""
 
     id: str
-    duration: float
     sample_rate: int
     channels: int
-    samples: int  # at the encoder's rate
+    samples: tuple[int, ...]  # at the rate of each encoder
 
 
 class DecodedFile:
-    """One file's windows, as they are decoded by another thread.
+    """One file's windows for several encoders, as they are decoded by another thread.
 
-    Iterating gives float32 `[C, context + window + context]`; after that, `facts` is set.
+    Iterating gives the number of an encoder and a window for it; after that, `facts` is set.
     """
 
     facts: Facts
 
-    def __init__(self, entry: Entry, spec: EncoderSpec, isolated: bool, stop: threading.Event) -> None:
+    def __init__(self, entry: Entry, specs: Sequence[EncoderSpec], isolated: bool, stop: threading.Event) -> None:
         self._entry = entry
-        self._spec = spec
+        self._specs = specs
         self._isolated = isolated
         self._stop = stop
-        windows = SECONDS_AHEAD * spec.sample_rate / spec.window
-        self._queue: queue.Queue[NDArray[np.float32] | Facts | BaseException] = queue.Queue(max(2, int(windows)))
+        windows = sum(SECONDS_AHEAD * spec.sample_rate / spec.window for spec in specs)
+        self._queue: queue.Queue[tuple[int, Window] | Facts | BaseException] = queue.Queue(max(2, int(windows)))
 
-    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+    def __iter__(self) -> Iterator[tuple[int, Window]]:
         """
         Raises:
             InputError: the file cannot be decoded; windows before the fault may have been given.
@@ -84,39 +81,38 @@ class DecodedFile:
             self._put(error)
 
     def _decode_once(self) -> None:
-        spec = self._spec
-        with (
-            local_file(self._entry.uri) as path,
-            open_audio(
-                path,
-                sample_rate=spec.sample_rate,
-                channels=spec.channels,
-                isolated=self._isolated,
-                timeout=ISOLATED_TIMEOUT if self._isolated else None,
-            ) as stream,
-        ):
-            try:
-                before = _state(path)
-                item_id = content_id(path)
-            except OSError as error:
-                raise InputError(Reason.UNREADABLE, path, f"cannot be read: {error.strerror}") from error
-            samples = 0
-
-            def counted() -> Iterator[NDArray[np.float32]]:
-                nonlocal samples
-                for block in stream:
-                    samples += block.shape[1]
-                    yield block
-
-            for window in cut_windows(counted(), spec):
-                self._put(window)
-            if _state(path) != before:
+        cutters = [WindowCutter(spec) for spec in self._specs]
+        # Encoders that want the same samples share one decode.
+        wanted: dict[tuple[int, int], list[int]] = {}
+        for number, spec in enumerate(self._specs):
+            wanted.setdefault((spec.sample_rate, spec.channels), []).append(number)
+        identity: tuple[tuple[int, int], str] | None = None
+        info: AudioInfo | None = None
+        with local_file(self._entry.uri) as path:
+            for (sample_rate, channels), numbers in wanted.items():
+                with open_audio(
+                    path,
+                    sample_rate=sample_rate,
+                    channels=channels,
+                    isolated=self._isolated,
+                    timeout=ISOLATED_TIMEOUT if self._isolated else None,
+                ) as stream:
+                    identity, info = identity or _identify(path), stream.info
+                    for block in stream:
+                        for number in numbers:
+                            self._put_all(number, cutters[number].push(block))
+                for number in numbers:
+                    self._put_all(number, cutters[number].finish())
+            assert identity and info
+            if _state(path) != identity[0]:
                 raise InputError(Reason.CHANGED, path, "changed while it was read: run again when it is complete")
-            info = stream.info
-            duration = samples / spec.sample_rate
-            self._put(Facts(item_id, duration, info.sample_rate, info.channels, samples))
+        self._put(Facts(identity[1], info.sample_rate, info.channels, tuple(cutter.samples for cutter in cutters)))
 
-    def _put(self, found: NDArray[np.float32] | Facts | BaseException) -> None:
+    def _put_all(self, number: int, windows: Iterator[Window]) -> None:
+        for window in windows:
+            self._put((number, window))
+
+    def _put(self, found: tuple[int, Window] | Facts | BaseException) -> None:
         while not self._stop.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(found, timeout=0.1)
@@ -128,7 +124,7 @@ class _Stopped(Exception):
     """The consumer has gone."""
 
 
-def read_ahead(entries: Sequence[Entry], spec: EncoderSpec, resources: Resources) -> Iterator[DecodedFile]:
+def read_ahead(entries: Sequence[Entry], specs: Sequence[EncoderSpec], resources: Resources) -> Iterator[DecodedFile]:
     """Gives the files in the order of `entries`, while `decode_threads` threads decode those that follow."""
     stop = threading.Event()
     waiting = iter(entries)
@@ -137,7 +133,7 @@ def read_ahead(entries: Sequence[Entry], spec: EncoderSpec, resources: Resources
         try:
             while True:
                 while len(ahead) < FILES_AHEAD and (entry := next(waiting, None)):
-                    file = DecodedFile(entry, spec, resources.isolated, stop)
+                    file = DecodedFile(entry, specs, resources.isolated, stop)
                     pool.submit(file.decode)
                     ahead.append(file)
                 if not ahead:
@@ -146,6 +142,14 @@ def read_ahead(entries: Sequence[Entry], spec: EncoderSpec, resources: Resources
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+def _identify(path: str) -> tuple[tuple[int, int], str]:
+    """The file's state and its id, taken once it is known to be audio."""
+    try:
+        return _state(path), content_id(path)
+    except OSError as error:
+        raise InputError(Reason.UNREADABLE, path, f"cannot be read: {error.strerror}") from error
 
 
 def _state(path: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from audioprep.corpus.entry import TEXT_COLUMNS, Entry
 from audioprep.corpus.sidecars import read_text
 from audioprep.errors import InputError, Reason
-from audioprep.stages.base import Failed, Kept, Outcome, Resources
+from audioprep.stages.base import Beat, Failed, Kept, Outcome, Resources
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +25,27 @@ class ReadText:
         return {"version": 1}
 
     @property
+    def origin(self) -> dict[str, Any]:
+        return {}
+
+    @property
     def schema(self) -> pa.Schema:
         return pa.schema([(name, pa.string()) for name in (*TEXT_COLUMNS, "metadata", "split")])
 
-    def run(self, entries: Sequence[Entry], resources: Resources) -> Iterator[Outcome]:
+    @staticmethod
+    def run(
+        stages: Sequence[ReadText], entries: Sequence[Entry], resources: Resources
+    ) -> Iterator[tuple[str, Outcome]]:
+        (stage,) = stages
         for row, entry in enumerate(entries):
-            try:
-                if entry.problem:
-                    raise InputError(Reason.CORRUPT, entry.uri, entry.problem)
-                found = read_text(entry)
-            except InputError as error:
-                yield Failed(row, error)
-            else:
-                yield Kept(row, {name: found.get(name) for name in self.schema.names})
-            resources.heartbeat(0.0)
+            yield stage.name, stage._read(row, entry)
+            resources.heartbeat(Beat())
+
+    def _read(self, row: int, entry: Entry) -> Outcome:
+        try:
+            if entry.problem:
+                raise InputError(Reason.CORRUPT, entry.uri, entry.problem)
+            found = read_text(entry)
+        except InputError as error:
+            return Failed(row, error)
+        return Kept(row, {name: found.get(name) for name in self.schema.names})

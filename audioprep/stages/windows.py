@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,34 +11,59 @@ from numpy.typing import NDArray
 from audioprep.encoders.base import EncoderSpec
 
 
-def cut_windows(blocks: Iterable[NDArray[np.float32]], spec: EncoderSpec) -> Iterator[NDArray[np.float32]]:
-    """Gives windows that follow each other without a gap, each with its context on both sides.
+class Window(NamedTuple):
+    """A window with its context.
+
+    Attributes:
+        samples: float32 `[C, left_context + window + right_context]`, zero outside the file.
+        start: first of the samples that is the file's own.
+        end: one past the last of them.
+    """
+
+    samples: NDArray[np.float32]
+    start: int
+    end: int
+
+
+class WindowCutter:
+    """Takes a file's samples block by block and gives its windows, which follow each other without a gap.
 
     Args:
-        blocks: float32 `[C, T]`, `T` of any length.
-        spec: says the lengths of window and context.
-
-    Yields:
-        float32 `[C, context + window + context]`. What lies before the first sample and after the last one is
-        zero. There are `ceil(samples / window)` windows; the last one is filled up with zeros.
+        spec: says how long window and context are, and how many windows a file has.
     """
-    context, window = spec.context, spec.window
-    length = context + window + context
-    buffer = np.zeros((spec.channels, length), np.float32)
-    filled = context  # the first window's left context lies before the file
-    for block in blocks:
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self._spec = spec
+        self._buffer = np.zeros((spec.channels, spec.length), np.float32)
+        self._filled = spec.left_context  # the first window's left context lies before the file
+        self._count = 0
+        self.samples = 0
+
+    def push(self, block: NDArray[np.float32]) -> Iterator[Window]:
+        """Takes float32 `[C, T]`, `T` of any length."""
+        length = self._spec.length
         taken = 0
         while taken < block.shape[1]:
-            count = min(length - filled, block.shape[1] - taken)
-            buffer[:, filled : filled + count] = block[:, taken : taken + count]
-            filled += count
+            count = min(length - self._filled, block.shape[1] - taken)
+            self._buffer[:, self._filled : self._filled + count] = block[:, taken : taken + count]
+            self._filled += count
+            self.samples += count
             taken += count
-            if filled == length:
-                yield buffer.copy()
-                buffer[:, : 2 * context] = buffer[:, window:]
-                filled = 2 * context
-    while filled > context:
-        buffer[:, filled:] = 0
-        yield buffer.copy()
-        buffer[:, : 2 * context] = buffer[:, window:]
-        filled -= window
+            if self._filled == length:
+                yield self._next()
+
+    def finish(self) -> Iterator[Window]:
+        """The windows at the file's end, filled up with zeros."""
+        while self._count < self._spec.num_windows(self.samples):
+            self._buffer[:, self._filled :] = 0
+            yield self._next()
+
+    def _next(self) -> Window:
+        spec = self._spec
+        # With a window shorter than its left context, several windows see the file's start.
+        start = max(0, spec.left_context - self._count * spec.window)
+        window = Window(self._buffer.copy(), start, self._filled)
+        self._buffer[:, : spec.length - spec.window] = self._buffer[:, spec.window :]
+        self._filled -= spec.window
+        self._count += 1
+        return window

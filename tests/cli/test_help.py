@@ -4,7 +4,7 @@ import sys
 import pytest
 from cli_helpers import Cli
 
-COMMANDS = ["", "tokenize", "fit", "fit mel-rvq", "inspect", "verify", "train", "run", "schema", "doctor"]
+COMMANDS = ["", "tokenize", "fit", "fit mel-rvq", "fit muq-vq", "inspect", "verify", "train", "run", "schema", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -47,7 +47,7 @@ def test_variables_defaults_and_settings(recipe: Path):
     [
         ("    out: shards", "    out: shards\n    ot: 1", r":10: stages.1.ot: no such setting. Did you mean out\?"),
         ("stage: verify", "stage: verifi", r":7: no stage is called verifi. Did you mean verify\?"),
-        ("- stage: verify\n    name", "- name", r":7: a stage needs `stage: NAME`. There are: fit, "),
+        ("- stage: verify\n    name", "- name", r":7: a stage needs `stage: NAME`. There are: .*encode, "),
         ("train: 0.9", "train: much", r":6: stages.0.splits.train: Input should be a valid number"),
         ("${MUSIC}", "${NO_SUCH}", r":4: the environment variable NO_SUCH is not set. Set it, or write \$\{NO_SUCH:-"),
         ("name: check", "name: tokenize", r":8: a second stage is called tokenize; give it a `name` of its own"),
@@ -96,11 +96,11 @@ def test_the_bundled_recipe_is_valid_and_plans(cli: Cli, tmp_path: Path, monkeyp
 def test_a_plan_goes_on_where_a_stage_needs_what_another_makes(cli: Cli, tmp_path: Path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        "stages:\n  - {stage: fit, source: ['${AUDIOPREP_SAMPLES}'], out: '~/mine.safetensors'}\n"
+        "stages:\n  - {stage: fit-mel-rvq, source: ['${AUDIOPREP_SAMPLES}'], out: '~/mine.safetensors'}\n"
         "  - {stage: tokenize, source: ['${AUDIOPREP_SAMPLES}'], out: '~/out', weights: '~/mine.safetensors'}\n"
     )
     stages = cli("run", path, "--dry-run", "--json", "--quiet").json
-    assert stages["fit"]["weights"] == str(Path.home() / "mine.safetensors")
+    assert stages["fit-mel-rvq"]["weights"] == str(Path.home() / "mine.safetensors")
     assert "needs what a stage above makes" in stages["tokenize"]["not_yet"]
 
 

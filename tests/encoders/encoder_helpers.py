@@ -3,7 +3,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from audioprep.encoders.base import Encoder
+
 RATE = 24_000
+
+
+def encode(encoder: Encoder, windows: NDArray[np.float32]) -> NDArray[np.generic]:
+    """Encodes windows from the middle of a file."""
+    return encoder.encode(windows, np.tile([0, windows.shape[2]], (len(windows), 1)))
 
 
 @cache

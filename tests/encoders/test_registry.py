@@ -16,7 +16,7 @@ class Settings(BaseModel):
     device: str = "cpu"
 
 def describe(settings):
-    return EncoderSpec("tiny", "tokens", 8000, 1, 80, 800, 0, 1, "none", settings.bands, 16)
+    return EncoderSpec("tiny", "tokens", 8000, 1, 80, 800, 0, 0, 1, "none", settings.bands, 16)
 
 def load(settings):
     import a_package_that_is_not_installed

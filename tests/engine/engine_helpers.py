@@ -23,7 +23,7 @@ from audioprep.engine.assemble import ShardSettings
 from audioprep.engine.run import Job, Options, run
 from audioprep.errors import InputError, Reason
 from audioprep.shards.columns import array_type
-from audioprep.stages.base import Failed, Kept, Outcome, Resources
+from audioprep.stages.base import Beat, Failed, Kept, Outcome, Resources
 from audioprep.stages.text import ReadText
 
 HERE = Path(__file__).parent
@@ -52,15 +52,21 @@ class Digest:
         columns += [("channels", pa.int32()), ("audio_tokens", array_type(pa.uint8(), 2)), ("num_frames", pa.int32())]
         return pa.schema(columns)
 
-    def run(self, entries: Sequence[Entry], resources: Resources) -> Iterator[Outcome]:
+    @property
+    def origin(self) -> dict[str, Any]:
+        return {}
+
+    @staticmethod
+    def run(stages: Sequence[Digest], entries: Sequence[Entry], resources: Resources) -> Iterator[tuple[str, Outcome]]:
         for row, entry in enumerate(entries):
-            with open(self.log, "a") as log:
-                log.write(f"{Path(entry.uri).name}\n")
-            try:
-                yield Kept(row, self._columns(entry, resources))
-            except InputError as error:
-                yield Failed(row, error)
-            resources.heartbeat(0.1)
+            for stage in stages:
+                with open(stage.log, "a") as log:
+                    log.write(f"{Path(entry.uri).name}\n")
+                try:
+                    yield stage.name, Kept(row, stage._columns(entry, resources))
+                except InputError as error:
+                    yield stage.name, Failed(row, error)
+            resources.heartbeat(Beat(0.1, 0.1))
 
     def _columns(self, entry: Entry, resources: Resources) -> dict[str, Any]:
         data = Path(entry.uri).read_bytes()

@@ -141,7 +141,7 @@ def test_a_damaged_shard_is_found_by_its_sha256(corpus: Path, tmp_path: Path):
 def test_settings_of_a_run_that_did_nothing_bind_nobody(corpus: Path, tmp_path: Path):
     job = make_job(corpus, tmp_path / "out")
     Layout(tmp_path / "out").private.mkdir(parents=True)
-    Layout(tmp_path / "out").run.write_text('{"digest": {"version": 0}}')
+    Layout(tmp_path / "out").run.write_text('{"digest": {"settings": {"version": 0}, "origin": {}}}')
     assert run_job(job)["rows"] == 10
 
 

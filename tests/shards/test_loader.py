@@ -11,14 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from loader_helpers import Item, make_items, write_parquet_set, write_tar_set
 
 from audioprep.errors import UsageError
-from audioprep.shards.columns import array_type, to_table
 from audioprep.shards.loader import ShardLoader
 
 # torch warns where there are more workers than cores.
@@ -80,7 +78,7 @@ def test_values_masks_and_lengths_are_those_written(storage: str, roots: dict[st
 @pytest.mark.parametrize("storage", WRITERS)
 def test_by_default_the_array_columns_and_the_id(storage: str, roots: dict[str, Path]) -> None:
     batch = next(iter(open_loader(roots[storage])))
-    assert set(batch) == {"audio_tokens", "audio_tokens_mask", "lengths", "id"}
+    assert set(batch) == {"audio_tokens", "audio_tokens_mask", "audio_tokens_lengths", "lengths", "id"}
 
 
 @pytest.mark.parametrize("settings", [{}, {"bucket": True}, {"max_frames": 7}, {"shuffle": False}])
@@ -401,19 +399,3 @@ def test_damage_seen_by_a_worker_is_named_at_once(tmp_path: Path, items: list[It
     # Where the error holds the frames of torch's loader, its workers are not told to end, and it waits 5 s for each.
     assert time.monotonic() - begin < 4
     assert "Traceback" not in str(raised.value)
-
-
-def test_floats_stay_floats(tmp_path: Path) -> None:
-    values = np.arange(12, dtype=np.float32).reshape(6, 2)
-    type_ = array_type(pa.float32(), 2)
-    latents = to_table([{"latents": values}, {"latents": values[:2]}], pa.schema({"latents": type_}))
-    root = write_parquet_set(tmp_path / "set", [make_items(2)])
-    (path,) = (root / "data").iterdir()
-    pq.write_table(pq.read_table(path).append_column("latents", latents["latents"]), path)
-    description = json.loads((root / "dataset.json").read_text())
-    description["columns"]["latents"] = str(type_)
-    (root / "dataset.json").write_text(json.dumps(description))
-    (batch,) = open_loader(root, shuffle=False)
-    assert batch["latents"].dtype == torch.float32
-    assert (batch["latents"][0].numpy() == values).all()
-    assert batch["latents_mask"].sum(1).tolist() == [6, 2]

@@ -20,7 +20,16 @@ import soundfile
 from webdataset.compat import WebDataset
 
 from audioprep.commands import tokenize
-from audioprep.shards.columns import ITEM_COLUMNS, array_type, plain_table, to_arrays, to_table
+from audioprep.shards.columns import (
+    ITEM_COLUMNS,
+    array_type,
+    is_vector,
+    plain_table,
+    to_arrays,
+    to_table,
+    to_vectors,
+    vector_type,
+)
 from audioprep.shards.dataset import data_card, open_dataset
 from audioprep.shards.loader import ShardLoader
 from audioprep.shards.tables import read_tables
@@ -32,7 +41,18 @@ TYPES = dict.fromkeys(ITEM_COLUMNS, pa.string()) | {
     "channels": pa.int32(),
     "num_frames": pa.int32(),
     "audio_tokens": array_type(pa.uint16(), 9),
+    "latents": array_type(pa.float16(), 4),
+    "windows": array_type(pa.float32(), 3),
+    "embedding": vector_type(pa.float32(), 5),
 }
+# Of the columns above with arrays and vectors.
+FEATURES: dict[str, Any] = {
+    "audio_tokens": datasets.Array2D((None, 9), "uint16"),  # pyright: ignore[reportArgumentType]
+    "latents": datasets.Array2D((None, 4), "float16"),  # pyright: ignore[reportArgumentType]
+    "windows": datasets.Array2D((None, 3), "float32"),  # pyright: ignore[reportArgumentType]
+    "embedding": datasets.List(datasets.Value("float32"), length=5),
+}
+DTYPES = {"audio_tokens": "uint16", "latents": "float16", "windows": "float32", "embedding": "float32"}
 SCHEMA = pa.schema(TYPES)
 FORMATS: tuple[Format, ...] = ("parquet", "webdataset")
 
@@ -41,7 +61,7 @@ Row = dict[str, Any]
 
 def make_row(number: int, split: str) -> Row:
     frames = 3 * number % 7 + 1
-    tokens = np.random.default_rng(number).integers(0, 1024, (frames, 9)).astype(np.uint16)
+    rng = np.random.default_rng(number)
     return {
         "id": "歌-é" if number == 3 else f"{number:032x}",
         "uri": f"/music/Größe {number}, 春.wav",
@@ -56,7 +76,10 @@ def make_row(number: int, split: str) -> Row:
         "source": None,
         "metadata": json.dumps({"artist": "Ä"}, ensure_ascii=False),
         "num_frames": frames,
-        "audio_tokens": tokens,
+        "audio_tokens": rng.integers(0, 1024, (frames, 9)).astype(np.uint16),
+        "latents": rng.standard_normal((2 * frames - 1, 4)).astype(np.float16),
+        "windows": rng.standard_normal((number % 3 + 1, 3)).astype(np.float32),
+        "embedding": rng.standard_normal(5).astype(np.float32),
     }
 
 
@@ -81,6 +104,7 @@ def write_set(root: Path, storage: Format) -> Path:
         "format": "audioprep",
         "schema_version": 1,
         "storage": storage,
+        "num_frames_of": "audio_tokens",
         "encoders": {},
         "columns": {name: str(type_) for name, type_ in TYPES.items()},
         "totals": {**sums, "failed": 1, "splits": dict.fromkeys(ROWS, sums)},
@@ -106,11 +130,15 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def assert_equal(found: list[Row], split: str = "train") -> None:
     assert len(found) == len(ROWS[split])
     for row, expected in zip(found, ROWS[split], strict=True):
-        tokens = np.asarray(row["audio_tokens"])
-        assert np.array_equal(tokens, expected["audio_tokens"])
-        assert {name: row[name] for name in TYPES if name != "audio_tokens"} == {
-            name: value for name, value in expected.items() if name != "audio_tokens"
-        }
+        for name in FEATURES:
+            assert np.array_equal(np.asarray(row[name]), expected[name]), name
+        plain = [name for name in TYPES if name not in FEATURES]
+        assert {name: row[name] for name in plain} == {name: expected[name] for name in plain}
+
+
+def untarred(row: Row) -> Row:
+    """A row as `datasets` and `webdataset` read it from a tar, with the names of its columns."""
+    return row["json"] | {name: row[f"{name}.npy"] for name in FEATURES}
 
 
 @pytest.mark.parametrize("split", ROWS)
@@ -118,19 +146,21 @@ def assert_equal(found: list[Row], split: str = "train") -> None:
 def test_datasets_reads_the_folder_by_its_card(parquet: Path, tmp_path: Path, split: str, streaming: bool) -> None:
     loaded: Any = datasets.load_dataset(str(parquet), cache_dir=str(tmp_path), streaming=streaming)
     assert set(loaded) == set(ROWS)
-    assert loaded[split].features["audio_tokens"] == datasets.Array2D((None, 9), "uint16")  # pyright: ignore[reportArgumentType]
+    assert {name: loaded[split].features[name] for name in FEATURES} == FEATURES
     assert loaded[split].features["lyrics"] == datasets.Value("string")
     assert loaded[split].features["sample_rate"] == datasets.Value("int32")
     assert_equal(list(loaded[split]), split)
-    tokens = next(iter(loaded[split].with_format("numpy")))["audio_tokens"]
-    assert isinstance(tokens, np.ndarray)
-    assert tokens.shape == ROWS[split][0]["audio_tokens"].shape
+    row = next(iter(loaded[split].with_format("numpy")))
+    for name in FEATURES:
+        assert isinstance(row[name], np.ndarray)
+        assert row[name].shape == ROWS[split][0][name].shape
+    assert row["embedding"].dtype == np.float32
 
 
 def test_datasets_reads_the_files_alone(parquet: Path, tmp_path: Path) -> None:
     files = str(parquet / "data/train-*.parquet")
     loaded: Any = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path))
-    assert loaded.features["audio_tokens"] == datasets.Array2D((None, 9), "uint16")  # pyright: ignore[reportArgumentType]
+    assert {name: loaded.features[name] for name in FEATURES} == FEATURES
     assert_equal(list(loaded))
 
 
@@ -139,26 +169,28 @@ def test_datasets_reads_a_folder_of_tars_by_its_card(tars: Path, tmp_path: Path,
     loaded: Any = datasets.load_dataset(str(tars), cache_dir=str(tmp_path), streaming=streaming)
     assert set(loaded) == set(ROWS)
     for split in ROWS:
-        assert_equal([row["json"] | {"audio_tokens": row["audio_tokens.npy"]} for row in loaded[split]], split)
+        assert {name: loaded[split].features[f"{name}.npy"] for name in FEATURES} == FEATURES
+        assert_equal([untarred(row) for row in loaded[split]], split)
 
 
 def test_pyarrow_dataset(parquet: Path) -> None:
     found = pyarrow.dataset.dataset(parquet / "data", format="parquet")
     table = plain_table(found.to_table(filter=pyarrow.dataset.field("split") == "train"))
     assert table.schema.equals(SCHEMA)
-    tokens = to_arrays(table["audio_tokens"])
-    assert {array.dtype for array in tokens} == {np.dtype(np.uint16)}
-    rows = table.drop_columns("audio_tokens").to_pylist()
-    assert_equal([row | {"audio_tokens": array} for row, array in zip(rows, tokens, strict=True)])
+    values = {name: to_vectors(table[name]) if is_vector(TYPES[name]) else to_arrays(table[name]) for name in FEATURES}
+    assert {name: arrays[0].dtype.name for name, arrays in values.items()} == DTYPES
+    rows = table.drop_columns(list(FEATURES)).to_pylist()
+    assert_equal([row | {name: values[name][i] for name in FEATURES} for i, row in enumerate(rows)])
 
 
 def test_pandas(parquet: Path) -> None:
     frame = pd.read_parquet(parquet / "data/train-00000.parquet")
     assert frame["duration"].dtype == np.float64
     assert frame["sample_rate"].dtype == np.int32
-    rows = frame.astype(object).where(frame.notna(), None).drop(columns="audio_tokens").to_dict("records")
-    tokens = [np.array(list(array)) for array in frame["audio_tokens"]]
-    assert_equal([{**row, "audio_tokens": array} for row, array in zip(rows, tokens, strict=True)])  # pyright: ignore[reportArgumentType]
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    values = {name: [np.array(list(array)) for array in frame[name]] for name in FEATURES}
+    assert {name: arrays[0].dtype.name for name, arrays in values.items()} == DTYPES
+    assert_equal([{**row, **{name: values[name][i] for name in FEATURES}} for i, row in enumerate(rows)])  # pyright: ignore[reportArgumentType]
 
 
 def read_webdataset(path: Path) -> list[Row]:
@@ -171,8 +203,8 @@ def read_webdataset(path: Path) -> list[Row]:
 def test_webdataset(tars: Path) -> None:
     items = read_webdataset(tars / "data/train-00000.tar")
     assert [item["__key__"] for item in items] == [row["id"] for row in ROWS["train"]]
-    assert {item["audio_tokens.npy"].dtype for item in items} == {np.dtype(np.uint16)}
-    assert_equal([item["json"] | {"audio_tokens": item["audio_tokens.npy"]} for item in items])
+    assert {name: items[0][f"{name}.npy"].dtype.name for name in FEATURES} == DTYPES
+    assert_equal([untarred(item) for item in items])
 
 
 @pytest.mark.parametrize("storage", FORMATS)
@@ -189,9 +221,8 @@ def test_the_loader(storage: Format, parquet: Path, tars: Path) -> None:
     root = {"parquet": parquet, "webdataset": tars}[storage]
     columns = list(TYPES)
     (batch,) = ShardLoader(root, batch_size=20, columns=columns, shuffle=False, rank=0, world_size=1)
-    batch["audio_tokens"] = [
-        tokens[mask].numpy() for tokens, mask in zip(batch["audio_tokens"], batch["audio_tokens_mask"], strict=True)
-    ]
+    for name in ("audio_tokens", "latents", "windows"):
+        batch[name] = [values[mask].numpy() for values, mask in zip(batch[name], batch[f"{name}_mask"], strict=True)]
     assert_equal([{name: batch[name][row] for name in columns} for row in range(11)])
 
 
@@ -203,6 +234,10 @@ def test_the_index_says_where_the_bytes_lie(tars: Path) -> None:
         assert json.loads(text)["uri"] == row["uri"]
         tokens = np.frombuffer(data, np.uint16, entry["audio_tokens.frames"] * 9, entry["audio_tokens.offset"])
         assert np.array_equal(tokens.reshape(-1, 9), row["audio_tokens"])
+        latents = np.frombuffer(data, np.float16, entry["latents.frames"] * 4, entry["latents.offset"])
+        assert np.array_equal(latents.reshape(-1, 4), row["latents"])
+        assert np.array_equal(np.frombuffer(data, np.float32, 5, entry["embedding.offset"]), row["embedding"])
+        assert "embedding.frames" not in entry
 
 
 def test_repeated_ids_get_keys_of_their_own(tmp_path: Path) -> None:
@@ -215,7 +250,7 @@ def test_repeated_ids_get_keys_of_their_own(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "t.tar") as tar:
         names = tar.getnames()
     keys = [one, two, f"{one}_2", f"{one}_3"]
-    assert names == [f"{key}.{end}" for key in keys for end in ("json", "audio_tokens.npy")]
+    assert names == [f"{key}.{end}" for key in keys for end in ("json", *(f"{name}.npy" for name in FEATURES))]
     items = read_webdataset(tmp_path / "t.tar")
     assert [item["json"]["id"] for item in items] == [one, two, one, one]
     assert pq.read_table(tmp_path / "i.parquet")["key"].to_pylist() == keys
@@ -223,7 +258,7 @@ def test_repeated_ids_get_keys_of_their_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", FORMATS)
 def test_equal_tables_however_cut_give_equal_bytes(storage: Format, tmp_path: Path) -> None:
-    rows = [make_row(i, "train") for i in range(1200)]
+    rows = [make_row(i, "train") for i in range(1200 if storage == "parquet" else 100)]
     contents = set()
     for number, size in enumerate((1200, 1200, 512, 77)):
         path, index = tmp_path / f"{number}", tmp_path / f"{number}.index"
@@ -245,6 +280,13 @@ def test_row_groups_are_of_equal_size(tmp_path: Path) -> None:
     column = next(c for c in metadata.row_group(0).to_dict()["columns"] if c["path_in_schema"].startswith("audio"))
     assert column["compression"] == "ZSTD"
     assert column["has_dictionary_page"]
+    encodings = {
+        name: found["encodings"]
+        for found in metadata.row_group(0).to_dict()["columns"]
+        if (name := found["path_in_schema"].split(".")[0]) in FEATURES
+    }
+    assert "BYTE_STREAM_SPLIT" in encodings["windows"] and "BYTE_STREAM_SPLIT" in encodings["embedding"]
+    assert set(encodings["latents"]) == {"RLE", "PLAIN"}  # which DuckDB can read as well
     assert metadata.row_group(0).column(0).has_offset_index
 
 

@@ -13,14 +13,15 @@ from audioprep.encoders.registry import describe_encoder
 from audioprep.errors import Reason
 from audioprep.stages import read_ahead
 from audioprep.stages.base import Failed, Kept, Resources
-from audioprep.stages.tokenize import Tokenize
+from audioprep.stages.encode import Encode
 
-STAGE = Tokenize("mel-rvq", {}, describe_encoder("mel-rvq", {"device": "cpu"}))
+STAGE = Encode("mel-rvq", {}, describe_encoder("mel-rvq", {"device": "cpu"}), "audio_tokens")
 
 
 def tokenize(*paths: Path, **resources: object) -> list[Kept | Failed]:
     entries = [Entry(str(path)) for path in paths]
-    return list(STAGE.run(entries, Resources(**resources)))  # pyright: ignore[reportArgumentType]
+    found = Encode.run([STAGE], entries, Resources(**resources))  # pyright: ignore[reportArgumentType]
+    return [outcome for _, outcome in found]
 
 
 def tokens(outcome: Kept | Failed) -> np.ndarray:
@@ -98,6 +99,6 @@ def test_a_read_error_is_tried_again(songs: list[Path], monkeypatch: pytest.Monk
 
 
 def test_a_stopped_consumer_stops_the_decoders(songs: list[Path]):
-    files: Any = read_ahead.read_ahead([Entry(str(songs[3]))] * 20, STAGE.spec, Resources())
+    files: Any = read_ahead.read_ahead([Entry(str(songs[3]))] * 20, [STAGE.spec], Resources())
     next(iter(next(files)))
     files.close()  # waits for the threads: hangs if they do not stop

@@ -1,0 +1,142 @@
+"""What `audioprep tokenize` and `audioprep encode` share: from settings to one run of the engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PositiveInt
+
+from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.encoders.base import EncoderSpec
+from audioprep.encoders.device import resolve_device
+from audioprep.encoders.registry import default_column, describe_encoder
+from audioprep.engine.assemble import ShardSettings
+from audioprep.engine.run import Job, Options, preview, recorded_stages
+from audioprep.engine.run import run as run_job
+from audioprep.engine.store import Check
+from audioprep.errors import UsageError
+from audioprep.shards.columns import ITEM_COLUMNS
+from audioprep.shards.writers import Format
+from audioprep.stages.encode import Encode
+from audioprep.stages.text import ReadText
+
+
+class RunSettings(CommandSettings):
+    """Settings of every command that runs encoders over a corpus."""
+
+    source: list[str] = Field([], description="Files, folders, manifests, saved data sets.")
+    out: Path = Field(description="Folder of the shard set.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    format: Format = Field("parquet", description="parquet or webdataset.")
+    splits: dict[str, float] = Field({"train": 1.0}, description="Share of each split.")
+    shard_mb: PositiveInt = Field(512, description="Size of a shard before compression, in MiB.")
+    workers: int = Field(0, ge=0, description="Processes; 0: one a CPU core, or one a GPU.")
+    part_size: PositiveInt | None = Field(None, description="Items a part. Default: up to 512.")
+    limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
+    overwrite: bool = Field(False, description="Remove what was made here with other settings.")
+    check: Check = Field("size", description="How a resumed run checks what is done: size or sha256.")
+    retry_failed: bool = Field(False, description="Try the failed inputs again.")
+    isolated: bool = Field(False, description="Decode each file in a process of its own.")
+
+
+class EncoderChoice(CommandSettings):
+    """One encoder of a run."""
+
+    encoder: str = Field(description="Its name; `audioprep doctor` lists them.")
+    weights: str | None = Field(None, description="A file, a folder or a repository of the Hub. Default: its own.")
+    column: str | None = Field(None, description="Column for what comes out. Default: by encoder.")
+    settings: dict[str, Any] = Field({}, description="The encoder's own settings.")
+
+    def stage(self, device: str) -> Encode:
+        """
+        Raises:
+            UsageError: no such encoder, setting or weights, or a column of that name cannot be.
+        """
+        settings = self.settings if self.weights is None else self.settings | {"weights": _absolute(self.weights)}
+        spec = describe_encoder(self.encoder, settings | {"device": device})
+        column = self.column or default_column(self.encoder, spec.kind)
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", column) or column in (*ITEM_COLUMNS, "num_frames"):
+            raise UsageError(f"column {column}: choose a name of small letters, digits and _ that no other column has")
+        return Encode(self.encoder, settings, spec, column)
+
+
+def run_encoders(settings: RunSettings, choices: list[EncoderChoice], console: Console) -> Summary:
+    """Encodes what is not yet encoded.
+
+    Raises:
+        UsageError: see `audioprep.engine.run.run`.
+        SystemFault: likewise.
+    """
+    job, options = _job(settings, choices)
+    with console.observer() as observer:
+        totals = run_job(job, options, observer)
+    return {
+        "out": str(settings.out),
+        "inputs": totals["inputs"],
+        "rows": totals["rows"],
+        "failed": totals["failed"],
+        "failures": str(settings.out / "failures.parquet") if totals["failed"] else "none",
+        "hours": totals["seconds"] / 3600,
+        "num_frames": totals["num_frames"],
+        "splits": {name: split["rows"] for name, split in totals["splits"].items()},
+    } | ({} if totals["encoder_busy"] is None else {"encoder_busy": totals["encoder_busy"]})
+
+
+def plan_encoders(settings: RunSettings, choices: list[EncoderChoice], console: Console) -> Summary:
+    """Says what `run_encoders` would do, and writes nothing."""
+    job, options = _job(settings, choices)
+    with console.observer() as observer:
+        found = preview(job, options, observer)
+    return {
+        "out": str(settings.out),
+        "encoders": {column: spec["name"] for column, spec in job.encoders.items()},
+        "inputs": found.inputs,
+        "new_inputs": found.new_inputs,
+        "earlier_parts": found.parts,
+        "earlier_parts_done": found.parts_done,
+    }
+
+
+def _job(settings: RunSettings, choices: list[EncoderChoice]) -> tuple[Job, Options]:
+    device = resolve_device(settings.device)
+    stages = [choice.stage(device) for choice in choices]
+    names = [stage.column for stage in stages]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"two encoders would write the column {repeated.pop()}: give each a `column` of its own")
+    if not settings.overwrite:
+        stages = [stage for stage in _earlier_stages(settings.out) if stage.column not in names] + stages
+    job = Job(
+        sources=tuple(settings.source),
+        out=settings.out,
+        stages=(ReadText(), *stages),
+        encoders={stage.column: stage.spec.to_dict() | stage.origin for stage in stages},
+        shards=ShardSettings(settings.format, settings.splits, settings.shard_mb * 2**20),
+    )
+    options = Options(
+        workers=settings.workers,
+        device=device,
+        part_size=settings.part_size,
+        limit=settings.limit,
+        overwrite=settings.overwrite,
+        check=settings.check,
+        retry_failed=settings.retry_failed,
+        isolated=settings.isolated,
+    )
+    return job, options
+
+
+def _earlier_stages(out: Path) -> list[Encode]:
+    """The encoders whose columns a shard set has already: they stay, and run over what is new in the corpus."""
+    return [
+        Encode(**stage["origin"], spec=EncoderSpec.from_dict(stage["settings"]["encoder"]), column=column)
+        for column, stage in recorded_stages(out).items()
+        if stage["origin"]
+    ]
+
+
+def _absolute(weights: str) -> str:
+    """A local path as an absolute one: a later run, from elsewhere, loads the same file."""
+    path = Path(weights).expanduser()
+    return str(path.resolve()) if path.exists() else weights

@@ -1,0 +1,1 @@
+"""The exact layouts that upstream trainers read, made from shard sets. Knows nothing of models."""
