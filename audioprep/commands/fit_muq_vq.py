@@ -69,6 +69,7 @@ def run(settings: Settings, console: Console) -> Summary:
     Raises:
         UsageError: no usable audio, too little of it for so many codewords, or weights that are not of MuQ.
     """
+    _check_name(settings.out)
     if settings.out.exists() and not settings.overwrite:
         return {"weights": str(settings.out), "already_there": True}
     spec = muq.describe(_encoder_settings(settings))
@@ -94,9 +95,19 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do."""
+    _check_name(settings.out)
     muq.describe(_encoder_settings(settings))
     inputs = len(_in_random_order(settings, console))
     return {"weights": str(settings.out), "inputs": inputs, "already_there": settings.out.exists()}
+
+
+def _check_name(out: Path) -> None:
+    """
+    Raises:
+        UsageError: what is written there would not be recognized.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out}: a codebook is a safetensors file; give --out a name that ends in .safetensors")
 
 
 def _encoder_settings(settings: Settings) -> muq.Settings:
@@ -114,14 +125,15 @@ def _open_cache(settings: Settings, spec: EncoderSpec) -> Iterator[tuple[Path, F
     folder = (settings.cache or settings.out.with_name(settings.out.name + ".frames")) / digest(what)[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made: {error.strerror}; choose another --cache") from error
+    try:
         with FileLock(folder / "lock", timeout=0):
             assert spec.dim
             yield folder, FrameCache(folder, spec.dim)
             sweep(folder / "scratch")
     except Timeout as error:
         raise UsageError(f"{folder}: another run is writing here; wait for it, or choose another --cache") from error
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"{folder}: cannot be made: {error.strerror}; choose another --cache") from error
 
 
 def _in_random_order(settings: Settings, console: Console) -> list[Entry]:
@@ -242,7 +254,7 @@ def _plot(path: Path, history: NDArray[np.float64], counts: NDArray[np.int64]) -
     for axis, values, name, color in zip(axes, history.T, ("perplexity", "usage"), ("#4477aa", "#cc6677"), strict=True):
         axis.plot(np.arange(1, len(values) + 1), values, color=color)
         axis.set_ylabel(name, color=color)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.05 * max(1, values.max()))
     above.set(xlabel="step", title=f"{len(counts)} codes")
     below.plot(np.sort(counts / counts.sum())[::-1], color="#4477aa")
     below.set(xlabel="code, most used first", ylabel="share of frames", yscale="log")

@@ -182,7 +182,10 @@ def _load_tokenizer(where: str) -> Any:
     remedy = "give the setting tokenizer: a folder or repository with RoBERTa's tokenizer"
     try:
         folder = local_files(
-            where, ["tokenizer.json|vocab.json"], encoder="clap's texts", optional=["merges.txt", "tokenizer_config.json"]
+            where,
+            ["tokenizer.json|vocab.json"],
+            encoder="clap's texts",
+            optional=["merges.txt", "tokenizer_config.json"],
         )
         return RobertaTokenizerFast.from_pretrained(folder)
     except UsageError as error:

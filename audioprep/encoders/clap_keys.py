@@ -47,7 +47,8 @@ def laion_state(content: Any, path: Path) -> dict[str, Tensor]:
         UsageError: it is none of LAION's.
     """
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    state = {str(name).removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)}
+    pairs = state.items() if isinstance(state, dict) else ()
+    state = {str(name).removeprefix("module."): value for name, value in pairs if isinstance(value, Tensor)}
     if f"{_AUDIO}patch_embed.proj.weight" not in state or "text_branch.embeddings.word_embeddings.weight" not in state:
         raise UsageError(
             f"{path}: is no CLAP checkpoint of LAION's with HTSAT and RoBERTa. For weights of transformers give their "

@@ -71,7 +71,7 @@ def _read(checkpoint: Checkpoint) -> tuple[ClapConfig, dict[str, Tensor], Any]:
     """Configuration, tensors by the names of transformers, and features."""
     content = load_tensors(checkpoint.path)
     if checkpoint.config is not None:
-        if unknown := sorted(name for name in content if not name.startswith(_TOWERS)):
+        if unknown := sorted(str(name) for name in content if not str(name).startswith(_TOWERS)):
             raise UsageError(f"{checkpoint.path}: holds {unknown[0]}, which no ClapModel has; give other weights")
         return ClapConfig.from_dict(checkpoint.config), content, checkpoint.features
     state = laion_state(content, checkpoint.path)

@@ -99,6 +99,7 @@ class MuQHidden(TorchEncoder):
         assert isinstance(layer, int)
         self._model = _load_model(settings, layer).to(self.device).eval().requires_grad_(False)
         self._frames = spec.length // spec.hop_length
+        self._dim = self._model.conv.linear.out_features
         # On a CPU nothing is computed of what lies outside the file: a short file costs what it is long. A GPU (and a
         # compiled model) wants one shape, in which all that lies outside is masked.
         self._by_row = self.device.type == "cpu" and not settings.compile
@@ -115,7 +116,7 @@ class MuQHidden(TorchEncoder):
 
         if not self._by_row:
             return self._masked(samples[:, 0], valid)
-        shape = len(samples), self.spec.window // self.spec.hop_length, self.spec.dim or 0
+        shape = len(samples), self.spec.window // self.spec.hop_length, self._dim
         out = samples.new_zeros(shape)
         for row, (first, end), result in zip(samples[:, 0], valid.tolist(), out, strict=True):
             if end:  # else it only fills the batch
@@ -190,7 +191,7 @@ class MuQHidden(TorchEncoder):
         # It is kept for one length, and two threads would compute it at once.
         positions = self._model.conformer.embed_positions
         if positions is not None:
-            positions(next(self._model.parameters()).new_zeros(1, self._frames, self.spec.dim or 0))
+            positions(next(self._model.parameters()).new_zeros(1, self._frames, self._dim))
 
     def _zero_beyond(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         layer = inputs[0]
@@ -209,14 +210,8 @@ def _locate(settings: Settings) -> tuple[Path, Path]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """What of config.json is needed, with the defaults of `muq.MuQConfig`."""
-    defaults: dict[str, Any] = {
-        "label_rate": 25,
-        "hop_length": 240,
-        "n_mels": 128,
-        "conv_dim": 512,
-        "encoder_dim": 1024,
-    }
-    defaults |= {"encoder_depth": 12, "stat": {}, "w2v2_config": {}}
+    defaults: dict[str, Any] = {"label_rate": 25, "hop_length": 240, "n_mels": 128, "conv_dim": 512}
+    defaults |= {"encoder_dim": 1024, "encoder_depth": 12, "stat": {}, "w2v2_config": {}}
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         config = {name: type(default)(found.get(name, default)) for name, default in defaults.items()}

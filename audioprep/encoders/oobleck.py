@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from audioprep.encoders.vae_config import Stack
+from audioprep.encoders.vae_config import RESIDUAL_REACH, Stack
 
 _SLICE = 8192  # time steps at a level's rate: few enough that a level's tensors stay in a processor's cache
 
@@ -45,8 +45,8 @@ class ResidualUnit(nn.Sequential):
             nn.Conv1d(channels, channels, 1),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).add_(x)
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).add_(input)
 
 
 def build_encoder(stack: Stack) -> nn.Sequential:
@@ -79,7 +79,7 @@ def build_decoder(stack: Stack) -> nn.Sequential:
         levels = [
             nn.Sequential(
                 _activation(stack, width),
-                _upsampling(stack, width, shallower, stride),
+                nn.ConvTranspose1d(width, shallower, 2 * stride, stride=stride, padding=math.ceil(stride / 2)),
                 *_residual_units(stack, shallower),
             )
             for width, shallower, stride in zip(widths, widths[1:], stack.strides[::-1], strict=False)
@@ -101,15 +101,6 @@ def _residual_units(stack: Stack, channels: int) -> list[nn.Module]:
     return [ResidualUnit(stack, channels, dilation) for dilation in (1, 3, 9)]
 
 
-def _upsampling(stack: Stack, width: int, shallower: int, stride: int) -> nn.Module:
-    if stack.nearest:
-        return nn.Sequential(
-            nn.Upsample(scale_factor=stride, mode="nearest"),
-            nn.Conv1d(width, shallower, 2 * stride, padding="same", bias=False),
-        )
-    return nn.ConvTranspose1d(width, shallower, 2 * stride, stride=stride, padding=math.ceil(stride / 2))
-
-
 def encode_sliced(encoder: nn.Sequential, stack: Stack, samples: Tensor) -> Tensor:
     """What `encoder(samples)` gives, computed slice by slice within each level.
 
@@ -124,13 +115,12 @@ def encode_sliced(encoder: nn.Sequential, stack: Stack, samples: Tensor) -> Tens
     Returns:
         `[B, latent_channels, F]`.
     """
-    first, *levels = encoder[: len(stack.strides) + 1]
-    x = samples
-    for number, (level, stride) in enumerate(zip(levels, stack.strides, strict=True)):
-        if number == 0:
-            level = nn.Sequential(first, level)
-        x = in_slices(level, x, size=_SLICE // stride * stride, context=math.ceil(48 / stride + 2) * stride, down=stride)
-    return encoder[len(stack.strides) + 1 :](x)
+    for number, stride in enumerate(stack.strides):
+        # The convolution before the first level reaches 3 samples further than the level itself.
+        level = encoder[:2] if number == 0 else encoder[number + 1]
+        context = -(-(RESIDUAL_REACH + 3) // stride) * stride + 2 * stride
+        samples = in_slices(level, samples, size=_SLICE // stride * stride, context=context, down=stride)
+    return encoder[len(stack.strides) + 1 :](samples)
 
 
 def in_slices(layers: nn.Module, x: Tensor, *, size: int, context: int, down: int = 1, up: int = 1) -> Tensor:

@@ -29,7 +29,7 @@ _CHECKPOINTS = {
 }
 """What checkpoints are called beside a configuration of this name."""
 
-_RESIDUAL_REACH = 3 * (1 + 3 + 9)  # samples on either side: three kernels of 7, dilated by 1, 3 and 9
+RESIDUAL_REACH = 3 * (1 + 3 + 9)  # samples on either side: three kernels of 7, dilated by 1, 3 and 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,6 @@ class Stack:
         strides: of each level; their product is the hop.
         latent_channels: on its latent side: twice as many for an encoder, which gives mean and scale.
         snake: activations are Snake; else ELU.
-        nearest: a decoder repeats samples and convolves; else it has transposed convolutions.
         tanh: how often a decoder's output goes through tanh.
     """
 
@@ -53,7 +52,6 @@ class Stack:
     strides: tuple[int, ...]
     latent_channels: int
     snake: bool
-    nearest: bool = False
     tanh: int = 0
 
     @property
@@ -70,15 +68,15 @@ class Stack:
         left = right = 1  # of the last convolution, in frames
         for stride in reversed(self.strides):
             padding = math.ceil(stride / 2)
-            left = left * stride + padding + _RESIDUAL_REACH
-            right = right * stride + 2 * stride - 1 - padding + _RESIDUAL_REACH
+            left = left * stride + padding + RESIDUAL_REACH
+            right = right * stride + 2 * stride - 1 - padding + RESIDUAL_REACH
         return left + 3, right + 3 - (self.hop_length - 1)
 
     def decoder_reach(self) -> int:
         """Frames on either side that a frame's samples depend on, or one more."""
         reach, rate = 4.0, 1
         for stride in reversed(self.strides):
-            reach += 2 / rate + _RESIDUAL_REACH / (rate * stride)
+            reach += 2 / rate + RESIDUAL_REACH / (rate * stride)
             rate *= stride
         return math.ceil(reach)
 
@@ -129,8 +127,8 @@ def find_files(weights: str, config: str | None, subfolder: str) -> tuple[Path, 
     names = _CHECKPOINTS.get(config_path.name)
     if names is None:
         raise UsageError(
-            f"{weights}: vae: nothing says which of its files belongs to {config_path.name}; give the checkpoint itself "
-            "as weights, and the path of the model config as the setting config"
+            f"{weights}: vae: nothing says which of its files belongs to {config_path.name}; give the checkpoint "
+            "itself as weights, and the path of the model config as the setting config"
         )
     return config_path, first_of(fetch([names]), names)
 
@@ -169,7 +167,7 @@ def _check(stack: Stack, path: Path) -> None:
         raise UsageError(f"{path}: wants {stack.audio_channels} channels of audio; there are weights for 1 or 2")
 
 
-_Strides = Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+_Strides = Annotated[tuple[Annotated[int, Field(ge=2, le=1024)], ...], Field(min_length=1)]
 _Multiples = tuple[PositiveInt, ...]
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -266,14 +264,14 @@ def _stable_audio_tools(content: dict[str, Any], path: Path) -> VaeConfig:
         "stable-audio-tools",
         sample_rate,
         _stack(encoder, encoder.in_channels),
-        _decoder(got.decoder, path, f"{where}.decoder.config"),
+        _decoder(got.decoder, path, f"{where}.decoder.config", got.latent_dim),
     )
     if encoder.antialias_activation:
         raise UsageError(f"{path}: antialias_activation is not supported; give another autoencoder")
     if (config.encoder.hop_length, config.dim) != (got.downsampling_ratio, got.latent_dim):
         raise UsageError(
-            f"{path}: says downsampling_ratio {got.downsampling_ratio} and latent_dim {got.latent_dim}, but its encoder "
-            f"gives {config.encoder.hop_length} and {config.dim}; give the configuration that belongs to the weights"
+            f"{path}: says downsampling_ratio {got.downsampling_ratio} and latent_dim {got.latent_dim}, but its "
+            f"encoder gives {config.encoder.hop_length} and {config.dim}; give another configuration"
         )
     return config
 
@@ -312,17 +310,19 @@ def _stack(got: _Oobleck, audio_channels: int, tanh: int = 0) -> Stack:
         strides=got.strides,
         latent_channels=got.latent_dim,
         snake=got.use_snake,
-        nearest=got.use_nearest_upsample,
         tanh=tanh,
     )
 
 
-def _decoder(part: _Part | None, path: Path, where: str) -> Stack | str:
+def _decoder(part: _Part | None, path: Path, where: str, dim: int) -> Stack | str:
     if part is None or part.type != "oobleck":
         return f"decoder is {f'of the type {part.type}' if part else 'missing'}"
     got = _parse(_Oobleck, part.config, path, where)
-    if got.antialias_activation:
-        return "decoder has antialias_activation"
+    for option in ("antialias_activation", "use_nearest_upsample"):
+        if getattr(got, option):
+            return f"decoder has {option}"
+    if got.latent_dim != dim:
+        return f"decoder takes latents of {got.latent_dim} channels"
     stack = _stack(got, got.out_channels, tanh=got.final_tanh + part.soft_clip)
     _check(stack, path)
     return stack

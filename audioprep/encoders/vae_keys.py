@@ -21,8 +21,8 @@ _PREFIXES = (
     "autoencoder.",
     "diffusion.pretransform.model.",
 )
-_GAIN = r"(?:weight_g|parametrizations\.weight\.original0)$"
-_DIRECTION = r"(?:weight_v|parametrizations\.weight\.original1)$"
+_WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+_DIFFUSERS = re.compile(r"(?:block\.(\d+)\.)?(?:res_unit([123])\.)?(\w+)\.(\w+)")
 _EPSILON = 1e-9  # that upstream's Snake adds to beta
 
 
@@ -38,10 +38,16 @@ def load_part(path: Path, config: VaeConfig, part: Literal["encoder", "decoder"]
     found = _under_prefix(content, part) if isinstance(content, dict) else {}
     if not found:
         raise UsageError(f"{path}: holds no {part} of an autoencoder (no tensors named {part}.…); give other weights")
-    levels = len(config.encoder.strides)
-    rename = _from_diffusers if config.layout == "diffusers" else _from_stable_audio_tools
-    named = {rename(key, part, levels): tensor.float() for key, tensor in found.items()}
-    return dict(_plain(named))
+    tensors = {}
+    for key, tensor in found.items():
+        for new, old in _WEIGHT_NORM.items():
+            key = key.replace(new, old)
+        if config.layout == "diffusers":
+            key = _from_diffusers(key, part, len(config.encoder.strides))
+        else:
+            key = _from_stable_audio_tools(key)
+        tensors[key] = tensor.float()
+    return dict(_plain(tensors))
 
 
 def _under_prefix(content: dict[str, Any], part: str) -> dict[str, Tensor]:
@@ -56,43 +62,43 @@ def _under_prefix(content: dict[str, Any], part: str) -> dict[str, Tensor]:
     return {}
 
 
-def _from_stable_audio_tools(key: str, part: str, levels: int) -> str:
+def _from_stable_audio_tools(key: str) -> str:
+    """`layers.1.layers.0.layers.1.bias` → `1.0.1.bias`."""
     return key.replace("layers.", "")
 
 
 def _from_diffusers(key: str, part: str, levels: int) -> str:
-    """`block.0.res_unit1.conv1.bias` → `1.0.1.bias`."""
-    before = 0 if part == "encoder" else 2  # layers of a level in front of its residual units
-    within = {"snake1": 0, "conv1": 1, "snake2": 2, "conv2": 3}
-    level = {"snake1": 3, "conv1": 4} if part == "encoder" else {"snake1": 0, "conv_t1": 1}
-    whole = {"conv1": 0, "snake1": levels + 1, "conv2": levels + 2}
-    pattern = r"(?:block\.(?P<level>\d+)\.)?(?:res_unit(?P<unit>\d)\.)?(?P<layer>\w+?)\.(?P<tensor>.+)"
-    match = re.fullmatch(pattern, key)
+    """`block.0.res_unit1.conv1.bias` → `1.0.1.bias` of an encoder, `1.2.1.bias` of a decoder."""
+    match = _DIFFUSERS.fullmatch(key)
     if match is None:
         return key
-    names = within if match["unit"] else level if match["level"] else whole
-    if match["layer"] not in names:
+    block, unit, layer, tensor = match.groups()
+    if unit:
+        places = {"snake1": 0, "conv1": 1, "snake2": 2, "conv2": 3}
+    elif block:
+        places = {"snake1": 3, "conv1": 4} if part == "encoder" else {"snake1": 0, "conv_t1": 1}
+    else:
+        places = {"conv1": 0, "snake1": levels + 1, "conv2": levels + 2}
+    if layer not in places:
         return key
-    places = [int(match["level"]) + 1] if match["level"] else []
-    places += [before + int(match["unit"]) - 1] if match["unit"] else []
-    return ".".join(map(str, [*places, names[match["layer"]], match["tensor"]]))
+    path = [str(int(block) + 1)] if block else []
+    if unit:
+        path.append(str(int(unit) - 1 if part == "encoder" else int(unit) + 1))
+    return ".".join([*path, str(places[layer]), tensor])
 
 
 def _plain(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Multiplies weight normalization out, and takes Snake's parameters out of their logarithms."""
     for key, tensor in tensors.items():
-        if re.search(_GAIN, key):
+        layer, _, kind = key.rpartition(".")
+        if kind == "weight_v" and f"{layer}.weight_g" in tensors:
+            norm = torch.linalg.vector_norm(tensor, dim=(1, 2), keepdim=True)
+            yield f"{layer}.weight", tensor * (tensors[f"{layer}.weight_g"] / norm)
+        elif kind == "weight_g" and f"{layer}.weight_v" in tensors:
             continue
-        if re.search(_DIRECTION, key):
-            gain = next((tensors[g] for g in tensors if _same_weight(g, key)), None)
-            if gain is None:
-                yield key, tensor  # which `load_strict` will name
-            else:
-                norm = torch.linalg.vector_norm(tensor, dim=(1, 2), keepdim=True)
-                yield re.sub(_DIRECTION, "weight", key), tensor * (gain / norm)
-        elif key.endswith(".alpha"):
+        elif kind == "alpha":
             yield key, tensor.exp().reshape(-1, 1)
-        elif key.endswith(".beta"):
-            yield f"{key.removesuffix('beta')}gain", (tensor.exp() + _EPSILON).rsqrt().reshape(-1, 1)
+        elif kind == "beta":
+            yield f"{layer}.gain", (tensor.exp() + _EPSILON).rsqrt().reshape(-1, 1)
         else:
             yield key, tensor

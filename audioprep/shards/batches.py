@@ -121,9 +121,9 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
         """The frames that last as long as `max_frames` of the counted column, from the nearest to its crop's start."""
         if self.max_frames is None:
             return values
-        counted = column == self.reader.counted
         lengths = np.array([len(value) for value in values])
-        starts = self._crop_starts(blocks, places, lengths if counted else self._counted(blocks, places))
+        counted = lengths if column == self.reader.counted else self._counted(blocks, places)
+        starts = self._crop_starts(blocks, places, np.maximum(counted - self.max_frames, 0))
         scale = self.scales[column]
         frames = math.ceil(self.max_frames * scale)
         begins = (2 * starts * scale.numerator + scale.denominator) // (2 * scale.denominator)
@@ -140,7 +140,7 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
         lengths = self._counted(*self._locate(rows))
         return lengths if self.max_frames is None else np.minimum(lengths, self.max_frames)
 
-    def _counted(self, blocks: Rows, places: Rows) -> NDArray[np.integer]:
+    def _counted(self, blocks: Rows, places: Rows) -> Rows:
         """Frames of the counted column in each row."""
         frames = np.zeros(len(blocks), np.int64)
         for block in np.unique(blocks).tolist():
@@ -148,16 +148,16 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
             frames[here] = self.reader.frames(block)[places[here]]
         return frames
 
-    def _crop_starts(self, blocks: Rows, places: Rows, counted: NDArray[np.integer]) -> Rows:
-        """The frame of the counted column at which each row's crop begins."""
-        if not self.settings.shuffle or self.max_frames is None:
-            return np.zeros(len(blocks), np.int64)
+    def _crop_starts(self, blocks: Rows, places: Rows, spare: Rows) -> Rows:
+        """The frame of the counted column at which each row's crop begins, where it has `spare` frames too many."""
+        if not self.settings.shuffle:
+            return np.zeros_like(spare)
         seed, sizes = self.settings.seed, self.reader.block_rows
         shares = [
             crop_places(int(sizes[block]), seed, self.epoch, block)[place]
             for block, place in zip(blocks.tolist(), places.tolist(), strict=True)
         ]
-        return (shares * (np.maximum(counted - self.max_frames, 0) + 1)).astype(np.int64)
+        return (np.array(shares) * (spare + 1)).astype(np.int64)
 
 
 def _windows(order: EpochOrder, share: range) -> Iterator[list[Rows]]:

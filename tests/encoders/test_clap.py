@@ -44,7 +44,8 @@ def copy(folder: Path, model: ClapModel, tmp_path: Path) -> Path:
 
 
 def make(folder: Path, **settings: Any) -> Clap:
-    return load(Settings(weights=str(folder), **{"int16": False} | settings))
+    values: dict[str, Any] = {"int16": False} | settings
+    return load(Settings(weights=str(folder), **values))
 
 
 def test_it_is_an_encoder_of_audio_and_of_text(clap: Clap):
@@ -105,9 +106,15 @@ def test_16_bits_are_as_quantised_before(folder: Path, model: ClapModel):
 
 @pytest.mark.parametrize(
     ("seconds", "hop", "starts"),
-    [(10.0, 10.0, [0]), (25.0, 10.0, [0, 10, 15]), (12.5, 10.0, [0, 2.5]), (17.0, 4.0, [0, 4, 7]), (18.0, 4.0, [0, 4, 8]),
-     (10.5, 0.25, [0, 0.25, 0.5])],
-)  # fmt: skip
+    [
+        (10.0, 10.0, [0]),
+        (25.0, 10.0, [0, 10, 15]),
+        (12.5, 10.0, [0, 2.5]),
+        (17.0, 4.0, [0, 4, 7]),
+        (18.0, 4.0, [0, 4, 8]),
+        (10.5, 0.25, [0, 0.25, 0.5]),
+    ],
+)
 def test_windows_lie_at_the_hop_and_the_last_one_ends_with_the_file(
     seconds: float, hop: float, starts: list[float], folder: Path, model: ClapModel
 ):
@@ -175,14 +182,17 @@ def test_bfloat16_is_close(folder: Path, clap: Clap):
     window = of_file(clap, sound(10.0))
     found = make(folder, dtype="bfloat16").encode(*window)
     assert found.dtype == np.float32
-    assert 0.99 < (found * clap.encode(*window)).sum() < 0.999999
+    difference = np.asarray(found, np.float64) - np.asarray(clap.encode(*window), np.float64)
+    assert 1e-4 < np.abs(difference).max() < 0.05
 
 
 def test_a_fused_checkpoint_embeds_clips_as_its_model_embeds_short_ones(tmp_path: Path):
     fused = write_clap(tmp_path, fused=True)
     clip = sound(6.0)
     encoder = make(tmp_path)
-    np.testing.assert_allclose(encoder.encode(*of_file(encoder, clip))[0, 0], reference(fused, tmp_path, clip), atol=1e-6)
+    np.testing.assert_allclose(
+        encoder.encode(*of_file(encoder, clip))[0, 0], reference(fused, tmp_path, clip), atol=1e-6
+    )
 
 
 def test_pickled_weights_give_the_same(tmp_path: Path, clap: Clap):
@@ -234,7 +244,7 @@ def test_a_tokenizer_from_elsewhere(copy: Path, tmp_path_factory: pytest.TempPat
     other = tmp_path_factory.mktemp("tokenizer")
     for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
         (copy / name).rename(other / name)
-    with pytest.raises(UsageError, match=r"has no tokenizer\.json or vocab\.json.*; to embed texts, give the setting tokenizer"):
+    with pytest.raises(UsageError, match=r"has no tokenizer\.json or vocab\.json.* give the setting tokenizer"):
         make(copy).embed_text(["rain"])
     found = make(copy, tokenizer=str(other)).embed_text(["rain"])
     np.testing.assert_array_equal(found, clap.embed_text(["rain"]))

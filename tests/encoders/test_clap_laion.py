@@ -71,7 +71,7 @@ def make(classes: Any, size: str = "as HTSAT-tiny", fused: bool = False) -> torc
 
 
 def save(model: torch.nn.Module, path: Path, *, wrapped: bool = True) -> Path:
-    """As LAION's training script saves: all that it holds, keys of a DistributedDataParallel, a step size of numpy's."""
+    """As LAION's training script saves: with the names of a DistributedDataParallel, and a step size of numpy's."""
     state = model.state_dict()
     if wrapped:
         state["text_branch.embeddings.position_ids"] = torch.arange(514)[None]
