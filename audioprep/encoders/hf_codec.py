@@ -187,6 +187,11 @@ def describe(settings: Settings) -> EncoderSpec:
     folder, config = _configuration(settings)
     if config["model_type"] == "dac":
         return dac.describe(_for_dac(settings))
+    if settings.compile:
+        raise UsageError(
+            f"{settings.weights}: cannot be compiled: each window is encoded at its own length, and would be compiled "
+            "anew for each. Leave `compile` out."
+        )
     architecture = _architecture(folder, config)
     local_files(settings.weights, [_WEIGHTS], encoder="hf")
     hop_length, (left, right) = architecture.hop_length, architecture.reach

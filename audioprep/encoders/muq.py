@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SAMPLE_RATE = 24_000
-_PAD = 1024  # half of the Fourier transform's window; reflection needs one sample more
+_PAD = 1024  # half of the Fourier transform's window
+_LEAST = _PAD + 1  # samples that can be reflected so far
 _WEIGHTS = "model.safetensors|pytorch_model.bin"
 _FEATURE = "melspec_2048"
 
@@ -112,50 +113,35 @@ class MuQHidden(TorchEncoder):
         Returns:
             `[B, window / hop, D]`.
         """
-        import torch
-
+        samples, first = samples[:, 0], valid[:, 0]
+        length = (valid[:, 1] - first).clamp(min=_LEAST)  # beyond its own samples a window is silent
         if not self._by_row:
-            return self._masked(samples[:, 0], valid)
-        shape = len(samples), self.spec.window // self.spec.hop_length, self._dim
-        out = samples.new_zeros(shape)
-        for row, (first, end), result in zip(samples[:, 0], valid.tolist(), out, strict=True):
-            if end:  # else it only fills the batch
-                own = row[first:end]
-                silence = own.new_zeros(max(0, _PAD + 1 - len(own)))
-                result.copy_(self._whole(torch.cat([own, silence]), first))
+            return self._middle(self._masked(samples, first, length), first, length)
+        out = samples.new_zeros(len(samples), self.spec.window // self.spec.hop_length, self._dim)
+        for row in range(len(samples)):
+            if valid[row, 1]:  # else it only fills the batch
+                start, count = first[row : row + 1], length[row : row + 1]
+                own = samples[row : row + 1, start : start + count]
+                hidden = self._model.conformer(self._model.conv(self._mel(own, start - start, count)))
+                out[row] = self._middle(hidden.last_hidden_state, start, count)[0]
         return out
 
-    def _whole(self, samples: Tensor, first: int) -> Tensor:
-        """What a window's own samples `[T]`, from its sample `first` on, give: `[window / hop, D]`."""
-        length = samples.new_tensor([len(samples)]).long()
-        hidden = self._model.conformer(self._model.conv(self._mel(samples[None], length)))
-        return self._middle(hidden.last_hidden_state, length.new_tensor([first]), length)[0]
-
-    def _masked(self, samples: Tensor, valid: Tensor) -> Tensor:
-        """The same for windows `[B, T]` at once: `[B, window / hop, D]`."""
-        import torch
-
-        first, end = valid.unbind(1)
-        place = torch.arange(samples.shape[1], device=samples.device)
-        moved = samples.gather(1, (place + first[:, None]).clamp(max=samples.shape[1] - 1))  # begins with the file
-        length = (end - first).clamp(min=_PAD + 1)
-        moved = moved.masked_fill(place >= (end - first)[:, None], 0.0)
+    def _masked(self, samples: Tensor, first: Tensor, length: Tensor) -> Tensor:
+        """Hidden states of windows `[B, T]`, from their own samples' first on: `[B, F, D]`."""
         self._ends.length = length
         try:
-            hidden = self._model.conformer(
-                self._model.conv(self._mel(moved, length)), attention_mask=self._own(length, self._frames)
-            )
+            features = self._model.conv(self._mel(samples, first, length))
+            return self._model.conformer(features, attention_mask=self._own(length, self._frames)).last_hidden_state
         finally:
             self._ends.length = None
-        return self._middle(hidden.last_hidden_state, first, length)
 
-    def _mel(self, samples: Tensor, length: Tensor) -> Tensor:
-        """The normalized log-mel spectrogram of samples `[B, T]` that are reflected where they end."""
+    def _mel(self, samples: Tensor, first: Tensor, length: Tensor) -> Tensor:
+        """The normalized log-mel spectrogram of windows `[B, T]`, reflected where their own samples begin and end."""
         import torch
 
         place = torch.arange(-_PAD, samples.shape[1] + _PAD, device=samples.device).abs()
         last = length[:, None] - 1
-        reflected = samples.gather(1, (last - (last - place).abs()).clamp(min=0))
+        reflected = samples.gather(1, first[:, None] + (last - (last - place).abs()).clamp(min=0))
         with torch.autocast(samples.device.type, enabled=False):  # its filters are sums of hundreds of products
             return self._model.normalize(self._model.preprocessing(reflected, [_FEATURE]))[_FEATURE]
 
@@ -261,6 +247,8 @@ def _own_random_numbers() -> Iterator[None]:
     import torch
 
     state = random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        yield
-    random.setstate(state)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -136,9 +137,9 @@ class Destination:
         if self._settings_file.exists():
             self.reopen()
             self.remove_others(())
-            for path in (*self._records.glob("*"), *self.private.glob("silence")):
+            shutil.rmtree(self._records, ignore_errors=True)
+            for path in (*self.private.glob("silence"), self._settings_file):
                 path.unlink()
-            self._settings_file.unlink()
 
     def _folders(self) -> list[Path]:
         return [path for path in self.folder.iterdir() if _FOLDER.fullmatch(path.name) and path.is_dir()]

@@ -101,6 +101,13 @@ def to_vectors(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype), *flats]).reshape(-1, width)
 
 
+def to_values(column: pa.ChunkedArray | pa.Array) -> Sequence[Any]:
+    """The inverse for any column: an array, a vector or a plain value an item."""
+    if is_array(column.type):
+        return to_arrays(column)
+    return list(to_vectors(column)) if is_vector(column.type) else column.to_pylist()
+
+
 def _chunks(column: pa.ChunkedArray | pa.Array) -> list[Any]:
     return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
 

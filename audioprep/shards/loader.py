@@ -41,9 +41,9 @@ class ShardLoader:
     have prefetched. Save it at the same step on all ranks, or on one rank for all; loaded into a loader with the same
     data and settings on any number of ranks and workers, exactly the remaining batches follow, in order.
 
-    **Memory.** Two windows of about `buffer_size` rows of decoded Parquet, in each worker. Tars are mapped, and only
-    what a batch needs is read from them: with very many ranks, each of which decodes whole row groups for its share
-    of the batches, they are the better storage.
+    **Memory.** Two windows of about `buffer_size` rows of decoded Parquet, in each worker: give a smaller one for
+    latents. Tars are mapped, and only what a batch needs is read from them: with very many ranks, each of which decodes
+    whole row groups for its share of the batches, they are the better storage.
 
     Args:
         path: folder of the shard set.

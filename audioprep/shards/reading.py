@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from audioprep.errors import UsageError
-from audioprep.shards.columns import is_array, is_vector, plain_table, to_arrays, to_vectors
+from audioprep.shards.columns import is_array, is_vector, plain_table, to_values
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.flatpages import read_flat
 
@@ -128,13 +128,8 @@ class ParquetReader(ShardReader):
             table = _read_group(path, group, rest) if rest else None
         for column in rest:
             assert table is not None
-            out[column] = self._values(column, table[column])
+            out[column] = to_values(table[column])
         return out
-
-    def _values(self, column: str, values: pa.ChunkedArray) -> Sequence[Any]:
-        if column in self.array_columns:
-            return to_arrays(values)
-        return list(to_vectors(values)) if column in self.vector_columns else values.to_pylist()
 
     def frames(self, block: int) -> NDArray[np.integer]:
         return _frames(*self._groups[block])

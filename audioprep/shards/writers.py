@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audioprep.shards.columns import is_array, is_vector, to_arrays, to_vectors, with_features
+from audioprep.shards.columns import is_array, is_vector, to_values, with_features
 
 Format = Literal["parquet", "webdataset"]
 SUFFIX: dict[Format, str] = {"parquet": ".parquet", "webdataset": ".tar"}
@@ -105,8 +105,7 @@ class TarWriter:
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
     def write(self, table: pa.Table) -> None:
-        arrays = {name: to_arrays(table.column(name)) for name in self._arrays}
-        arrays |= {name: list(to_vectors(table.column(name))) for name in self._vectors}
+        arrays = {name: to_values(table.column(name)) for name in (*self._arrays, *self._vectors)}
         for row, scalars in enumerate(table.select(self._scalars).to_pylist()):
             self._keys[scalars["id"]] += 1
             repeat = self._keys[scalars["id"]]

@@ -62,7 +62,7 @@ def windows_of(encoder: muq.MuQHidden, samples: NDArray[np.float32]) -> tuple[ND
     return np.stack([window.samples for window in found]), np.array([(window.start, window.end) for window in found])
 
 
-def encode(encoder: muq.MuQHidden, samples: NDArray[np.float32]) -> NDArray[np.generic]:
+def encode(encoder: muq.MuQHidden, samples: NDArray[np.float32]) -> NDArray[Any]:
     values, valid = windows_of(encoder, samples)
     return np.concatenate(list(encoder.encode(values, valid)))[: encoder.spec.num_frames(samples.shape[1])]
 
@@ -161,7 +161,8 @@ def test_bfloat16_is_near(upstream: MuQ, folder: Path):
 
 
 def test_random_numbers_of_the_process_stay_as_they_are(encoder: muq.MuQHidden, folder: Path):
-    torch.manual_seed(7), random.seed(7)
+    torch.manual_seed(7)
+    random.seed(7)
     before = torch.get_rng_state(), random.getstate()
     load(folder)
     assert torch.equal(torch.get_rng_state(), before[0]) and random.getstate() == before[1]

@@ -30,7 +30,7 @@ from audioprep.encoders.base import Decoder, Encoder
 from audioprep.encoders.edges import EdgeMask
 from audioprep.encoders.registry import describe_encoder
 from audioprep.encoders.vae_config import Stack, read_config
-from audioprep.errors import SystemFault, UsageError
+from audioprep.errors import UsageError
 from audioprep.stages.encode import encode_samples
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # diffusers calls torch's older weight_norm

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from audioprep.encoders.base import EncoderSpec
+from audioprep.shards import reading
 from audioprep.shards.columns import array_type, to_table
 from audioprep.shards.writers import SUFFIX, WRITERS, Format
 
@@ -29,12 +30,12 @@ Item = dict[str, Any]
 _TEXTS = ("id", "uri", "split", "tags", "prompt", "license", "source")
 
 
-def make_item(number: int, frames: int, **changes: Any) -> Item:
+def make_item(number: int, frames: int, hop: int = HOP, **changes: Any) -> Item:
     """An item whose last frame is not full."""
     item = {
         "id": hashlib.sha256(b"%d" % number).hexdigest()[:32],
         "uri": f"/music/{number % 2:02d}/{number}.mp3",
-        "duration": (frames * HOP - 100) / RATE,
+        "duration": (frames * hop - 100) / RATE,
         "split": "train",
         "tags": f"tag{number}",
         "prompt": f"Song number {number}",
@@ -86,6 +87,8 @@ def write_latent_set(
         "shards": entries,
     }
     (root / "dataset.json").write_text(json.dumps(description))
+    for remembered in (reading._footer, reading._frames, reading._open_tar):  # of what was here before
+        remembered.cache_clear()
     return root
 
 
