@@ -23,7 +23,7 @@ lint: $(VENV)/test.done          ## ruff and pyright
 docs: $(VENV)/test.done          ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-docs/cli.md: audioprep/cli/app.py   ## write the reference of the command line anew
+docs/cli.md: $(wildcard audioprep/cli/*.py)   ## write the reference of the command line anew
 	$(BIN)/python -m typer audioprep.cli.app utils docs --name audioprep --output $@
 
 lock: $(BIN)/uv                  ## resolve the dependencies anew

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
-from audioprep.cli.app import FAILED_INPUTS, OK, USAGE
+from audioprep.cli.execute import FAILED_INPUTS, OK, USAGE
 from audioprep.cli.report import describe
 from audioprep.commands.base import Console, Summary
 from audioprep.errors import UsageError, nearest

@@ -14,7 +14,7 @@ from audioprep.commands.base import Console
 from audioprep.corpus.entry import Entry
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.registry import describe_encoder
-from audioprep.shards.columns import is_vector, to_arrays, to_vectors
+from audioprep.shards.columns import to_values
 from audioprep.shards.dataset import Dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.base import Failed, Resources
@@ -113,8 +113,6 @@ def _items(dataset: Dataset) -> Iterator[dict[str, Any]]:
     for shard in dataset.shards():
         for table in read_tables(dataset, shard):
             columns: dict[str, Any] = {name: table.column(name).to_pylist() for name in ("id", "uri")}
-            for name in dataset.encoders:
-                column = table.column(name)
-                columns[name] = to_vectors(column) if is_vector(column.type) else to_arrays(column)
+            columns |= {name: to_values(table.column(name)) for name in dataset.encoders}
             for row in range(len(table)):
                 yield {name: values[row] for name, values in columns.items()}

@@ -120,7 +120,7 @@ def _values(dataset: Dataset, shard: dict[str, Any], table: pa.Table) -> Iterato
     if table.column("id").null_count or table.column("split").unique().to_pylist() != [shard["split"]]:
         yield "an item without an id, or of another split"
     frames = table.column("num_frames").to_pylist()
-    counted = dataset.description.get("num_frames_of")
+    counted = dataset.num_frames_of
     for column, encoder in dataset.encoders.items():
         spec = EncoderSpec.from_dict(encoder)
         if is_vector(table.schema.field(column).type):

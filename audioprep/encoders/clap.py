@@ -33,6 +33,7 @@ _TEXTS = 64  # at once, on a GPU
 class Settings(TorchSettings):
     """Settings of `clap`."""
 
+    file: str | None = Field(default=None, description="A .pt of LAION's in that folder or repository.")
     hop_seconds: float = Field(
         default=10.0, gt=0, description="From one window to the next; at most the 10 s that the model hears at once."
     )
@@ -58,7 +59,7 @@ def describe(settings: Settings) -> EncoderSpec:
     Raises:
         UsageError: the weights are missing or not CLAP's, the hop is longer than a window, or laion-clap is missing.
     """
-    return _describe(settings, find_checkpoint(settings.weights))
+    return _describe(settings, find_checkpoint(settings.weights, settings.file))
 
 
 def _describe(settings: Settings, checkpoint: Checkpoint) -> EncoderSpec:
@@ -103,7 +104,7 @@ def load(settings: Settings) -> Clap:
         UsageError: as `describe`, or the weights do not fit their configuration, or hold code.
         SystemFault: the device cannot be used.
     """
-    checkpoint = find_checkpoint(settings.weights)
+    checkpoint = find_checkpoint(settings.weights, settings.file)
     return Clap(_describe(settings, checkpoint), settings, checkpoint)
 
 

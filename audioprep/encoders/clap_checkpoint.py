@@ -66,13 +66,19 @@ class Checkpoint:
         return self.config.get("projection_dim", 512) if self.config else 512
 
 
-def find_checkpoint(weights: str) -> Checkpoint:
+def find_checkpoint(weights: str, file: str | None = None) -> Checkpoint:
     """Finds LAION's `.pt`, or a folder or repository that `transformers` wrote (and downloads that).
+
+    Args:
+        weights: a file, a folder, or a repository.
+        file: a `.pt` in that folder or repository; None: it is as `transformers` wrote it.
 
     Raises:
         UsageError: the weights are not there, are of another model, or want to be fed in a way that CLAP is not.
     """
-    found = local_files(weights, ["config.json", _FEATURES, _WEIGHTS], encoder="clap")
+    found = local_files(weights, [file] if file else ["config.json", _FEATURES, _WEIGHTS], encoder="clap")
+    if file and found.is_dir():
+        found /= file
     if found.is_file():
         return Checkpoint(found, (found,), None, Features(), ROBERTA)
     config, features = found / "config.json", first_of(found, _FEATURES)

@@ -81,6 +81,10 @@ def _read(checkpoint: Checkpoint) -> tuple[ClapConfig, dict[str, Tensor], Any]:
         raise UsageError(
             f"{checkpoint.path}: lacks {error}, which every CLAP of LAION's has; fetch it again"
         ) from error
+    if config["projection_dim"] != checkpoint.dim:
+        raise UsageError(
+            f"{checkpoint.path}: gives {config['projection_dim']} dimensions, and every CLAP of LAION's 512"
+        )
     return ClapConfig(**config), to_transformers(state), features
 
 

@@ -111,6 +111,7 @@ class Dac(TorchEncoder):
         # A GPU wants batches, and compiled code one shape; a CPU is faster where it skips what is no file's own.
         at_once = self.device.type == "cuda" or settings.compile
         self._architecture = checkpoint.architecture
+        assert spec.num_codebooks
         self._parts = _PARTS[settings.backend](checkpoint, spec.num_codebooks, self.device, at_once)
         self._edges = EdgeMask(self._parts.encoder, spec.hop_length) if at_once else None
 
@@ -149,7 +150,7 @@ class Dac(TorchEncoder):
         return self._parts.load_decoder()
 
     def decode(self, frames: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Turns tokens `[F, k]`, `k <= K`, into samples float32 `[1, F * hop_length]`; loads the decoder the first time.
+        """Turns tokens `[F, k]`, `k <= K`, into samples float32 `[1, F * hop_length]`; loads the decoder at first.
 
         After odd strides upstream's decoder ends a few samples early; zeros are put there.
         """
@@ -186,11 +187,12 @@ class _Parts(NamedTuple):
 def _transformers(checkpoint: Checkpoint, num_codebooks: int, device: torch.device, at_once: bool) -> _Parts:
     from audioprep.encoders.dac_layers import Quantizer, SlicedEncoder, replace_snakes
 
-    model = load_part(checkpoint, "encoder").to(device)
+    model = load_part(checkpoint, "encoder")
+    encoder, quantizer = model.encoder.to(device), Quantizer(model.quantizer.to(device), num_codebooks)
     if at_once:
-        replace_snakes(model.encoder)
-    encoder = model.encoder if at_once else SlicedEncoder(model.encoder)
-    quantizer = Quantizer(model.quantizer, num_codebooks)
+        replace_snakes(encoder)
+    else:
+        encoder = SlicedEncoder(encoder)
 
     def load_decoder() -> nn.Module:
         decoder = load_part(checkpoint, "decoder").decoder.to(device)
@@ -210,7 +212,7 @@ def _descript(checkpoint: Checkpoint, num_codebooks: int, device: torch.device, 
     return _Parts(
         model.encoder,
         lambda rows: model.quantizer(rows.T[None], num_codebooks)[1][0].T,
-        lambda ids: model.quantizer.from_codes(ids.T[None])[0][0].T,
+        lambda ids: model.quantizer.from_codes(ids.T[None])[0][0].T,  # pyright: ignore[reportIndexIssue]
         lambda: model.decoder,
     )
 

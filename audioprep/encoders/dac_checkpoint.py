@@ -185,7 +185,8 @@ def _plain(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         layer, _, kind = key.rpartition(".")
         if kind == "weight_v" and f"{layer}.weight_g" in tensors:
             # What `weight_norm` calls in each forward pass.
-            yield f"{layer}.weight", torch._weight_norm(tensor.float(), tensors[f"{layer}.weight_g"].float(), 0)
+            length = tensors[f"{layer}.weight_g"].float()
+            yield f"{layer}.weight", torch._weight_norm(tensor.float(), length, 0)  # pyright: ignore[reportPrivateImportUsage]
         elif not (kind == "weight_g" and f"{layer}.weight_v" in tensors):
             yield key, tensor.float()
 

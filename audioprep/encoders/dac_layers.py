@@ -1,5 +1,5 @@
-"""DAC's layers (Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN", arXiv 2306.06546), as they run
-fast: the modules of transformers, some of them replaced by what computes the same but for rounding.
+"""DAC's layers (Kumar et al. 2023, arXiv 2306.06546), as they run fast: the modules of transformers, some of them
+replaced by what computes the same but for rounding.
 
 On a CPU, half of upstream's time goes into Snake, whose every step fetches fresh pages for its result from the system.
 Here a level runs slice by slice, in tensors that stay in the cache, and with the channels of a time step side by
@@ -9,6 +9,8 @@ Shapes: `H` channels of a latent, `F` frames, `K` codebooks, `N` codewords in ea
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ _SLICE = 1 << 20  # values in a tensor: 4 MB
 
 
 class Snake(nn.Module):
-    """`x + sin²(alpha x) / alpha` (Ziyin et al. 2020, arXiv 2006.08195) of `[B, C, …]`, with fewer tensors on the way."""
+    """`x + sin²(alpha x) / alpha` (Ziyin et al. 2020, arXiv 2006.08195), with fewer tensors on the way."""
 
     def __init__(self, alpha: Tensor) -> None:
         super().__init__()
@@ -49,23 +51,27 @@ class SlicedEncoder(nn.Module):
 
     def __init__(self, encoder: DacEncoder) -> None:
         super().__init__()
-        for name, layer in list(encoder.named_modules()):
-            if isinstance(layer, Snake1d):
-                encoder.set_submodule(name, Snake(layer.alpha[..., None]))
-            elif isinstance(layer, nn.Conv1d):
-                new = _Downsampling(layer) if layer.stride[0] > 1 else _Convolution(layer)
-                encoder.set_submodule(name, new)
-        first, *levels = encoder.block
-        self.levels = nn.ModuleList([nn.Sequential(encoder.conv1, first), *levels])
+        self.levels = nn.ModuleList()
+        self.sizes: list[tuple[int, int]] = []
+        for number, level in enumerate(encoder.block):
+            down = level.get_submodule("conv1")
+            assert isinstance(down, nn.Conv1d)
+            (stride,) = down.stride
+            self.sizes.append((stride, _SLICE // down.in_channels // stride * stride))
+            self.levels.append(level if number else nn.Sequential(encoder.conv1, level))
         self.last = nn.Sequential(encoder.snake1, encoder.conv2)
-        self._levels = [(level.conv1.stride, level.conv1.in_channels) for level in encoder.block]
+        for name, layer in list(self.named_modules()):
+            if isinstance(layer, Snake1d):
+                self.set_submodule(name, Snake(layer.alpha[..., None]))
+            elif isinstance(layer, nn.Conv1d):
+                self.set_submodule(name, _Downsampling(layer) if layer.stride[0] > 1 else _Convolution(layer))
 
     def forward(self, samples: Tensor) -> Tensor:
         """`[1, 1, T]` to `[1, H, T / hop]`."""
         x = samples[:, :, None].to(memory_format=torch.channels_last)
-        for level, (stride, channels) in zip(self.levels, self._levels, strict=True):
-            context = -(-(3 + RESIDUAL_REACH) // stride) * stride + stride
-            x = in_slices(level, x, size=_SLICE // channels // stride * stride, context=context, down=stride)
+        for level, (stride, size) in zip(self.levels, self.sizes, strict=True):
+            context = (-(-(3 + RESIDUAL_REACH) // stride) + 1) * stride
+            x = in_slices(level, x, size=size, context=context, down=stride)
         return self.last(x)[:, :, 0]
 
 
@@ -103,32 +109,58 @@ class _Downsampling(nn.Module):
         return out.view(1, 1, *out.shape).permute(0, 3, 1, 2)
 
 
+class _Codebook(NamedTuple):
+    """A stage of the quantizer.
+
+    Attributes:
+        down: weight `[D, H]` and bias of the projection to where the codewords are.
+        codewords: `[N, D]`.
+        directions: the same, of length 1.
+        squares: of the lengths of `directions`, as they are rounded, `[N]`.
+        up: weight `[H, D]` and bias of the projection back.
+    """
+
+    down: tuple[Tensor, Tensor]
+    codewords: Tensor
+    directions: Tensor
+    squares: Tensor
+    up: tuple[Tensor, Tensor]
+
+
 class Quantizer:
-    """DAC's residual quantizer: each codebook in a few dimensions of its own, by the angle between vectors.
+    """DAC's residual quantizer: each codebook in a few dimensions of its own, where the angle decides.
 
     Distances are computed as `dac` does, in float32, so that near ties fall the same way.
     """
 
     def __init__(self, quantizer: DacResidualVectorQuantize, num_codebooks: int) -> None:
-        self._stages = list(quantizer.quantizers[:num_codebooks])
-        self._directions = [normalize(stage.codebook.weight) for stage in self._stages]
+        weights = dict(quantizer.named_parameters())
+        self._codebooks: list[_Codebook] = []
+        for stage in (f"quantizers.{k}" for k in range(num_codebooks)):
+            down, up = (
+                (weights[f"{stage}.{name}.weight"][..., 0], weights[f"{stage}.{name}.bias"])
+                for name in ("in_proj", "out_proj")
+            )
+            codewords = weights[f"{stage}.codebook.weight"]
+            directions = normalize(codewords)
+            self._codebooks.append(_Codebook(down, codewords, directions, directions.pow(2).sum(1), up))
 
     def encode(self, rows: Tensor) -> Tensor:
         """Ids int64 `[F, K]` of the latents float32 `[F, H]`, which are overwritten with what is left over."""
         ids: list[Tensor] = []
-        for stage, directions in zip(self._stages, self._directions, strict=True):
-            projected = linear(rows, stage.in_proj.weight[..., 0], stage.in_proj.bias)
+        for book in self._codebooks:
+            projected = linear(rows, *book.down)
             direction = normalize(projected)
-            squares = direction.square().sum(1, keepdim=True), directions.square().sum(1)
-            ids.append((squares[0] - 2 * direction @ directions.T + squares[1]).argmin(1))
-            # The codeword, as the straight-through estimator rounds it.
-            quantized = projected + (stage.codebook(ids[-1]) - projected)
-            rows -= linear(quantized, stage.out_proj.weight[..., 0], stage.out_proj.bias)
+            distance = direction.pow(2).sum(1, keepdim=True) - 2 * direction @ book.directions.T + book.squares
+            ids.append(distance.argmin(1))
+            # The codeword, as upstream's straight-through estimator rounds it.
+            quantized = projected + (book.codewords[ids[-1]] - projected)
+            rows -= linear(quantized, *book.up)
         return torch.stack(ids, 1)
 
     def decode(self, ids: Tensor) -> Tensor:
         """Latents `[F, H]` of ids `[F, k]`, `k <= K`."""
-        return sum(
-            linear(stage.codebook(column), stage.out_proj.weight[..., 0], stage.out_proj.bias)
-            for stage, column in zip(self._stages, ids.T, strict=False)
-        )
+        vectors = [
+            linear(book.codewords[column], *book.up) for book, column in zip(self._codebooks, ids.T, strict=False)
+        ]
+        return torch.stack(vectors).sum(0)

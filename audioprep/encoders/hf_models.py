@@ -9,6 +9,7 @@ its cache, which doubles their speed.
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from audioprep.encoders.base import EncoderSpec
-from audioprep.encoders.checkpoints import load_tensors
+from audioprep.encoders.checkpoints import load_strict, load_tensors
 from audioprep.encoders.torch_encoder import TorchEncoder, TorchSettings
 from audioprep.errors import UsageError
 
 _PIECE_SECONDS = 4
-_SHOWN = 4  # keys that a message names
+_OLD_NAMES = re.compile(r"\bweight_([gv])$")  # of weight normalization, in files from before torch 2.1
 
 
 def load_codec(
@@ -50,20 +51,15 @@ def load_codec(
     if semantic := config.get("semantic_model_config"):
         # As a dict, upstream takes it for HuBERT's whatever it is, or looks for it on the Hub.
         config = config | {"semantic_model_config": transformers.AutoConfig.for_model(**semantic)}
-    model, found = model_class.from_pretrained(
-        None,
-        config=model_class.config_class.from_dict(config),
-        state_dict=load_tensors(weights),
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
-    )
-    misfits = [*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])]
-    if misfits:
-        raise UsageError(
-            f"{weights}: {len(misfits)} weights that the configuration asks for are missing or of another shape: "
-            f"{', '.join(misfits[:_SHOWN])}. Give weights that belong to their configuration."
-        )
+    model = model_class(model_class.config_class.from_dict(config))
+    wanted = model.state_dict().keys()
+    tensors = {_OLD_NAMES.sub(_new_name, key): tensor for key, tensor in load_tensors(weights).items()}
+    load_strict(model, {key: tensor for key, tensor in tensors.items() if key in wanted}, weights)
     return codec(spec, settings, model, stem)
+
+
+def _new_name(old: re.Match[str]) -> str:
+    return f"parametrizations.weight.original{'gv'.index(old[1])}"
 
 
 class HfCodec(TorchEncoder):

@@ -138,7 +138,7 @@ class Vae(TorchEncoder):
         parameters = parameters[..., first : first + _WINDOW_FRAMES].transpose(1, 2).float()
         mean, scale = parameters.chunk(2, dim=-1)
         out = mean if self._seed is None else torch.cat([mean, softplus(scale) + 1e-4], dim=-1)
-        finite = parameters.isfinite().all(dim=2).all(dim=1)
+        finite = out.isfinite().flatten(1).all(dim=1)
         return torch.where(finite[:, None, None], out, torch.nan)
 
     def _at_once(self, samples: Tensor, valid: Tensor) -> Tensor:
@@ -167,7 +167,12 @@ class Vae(TorchEncoder):
 
         stack = self._config.decoder
         if isinstance(stack, str):
-            raise UsageError(f"{self._checkpoint}: cannot decode: its {stack}")
+            raise UsageError(f"{self._checkpoint}: cannot decode: of the decoder's configuration, {stack}")
+        if stack.latent_channels != self.spec.dim:
+            raise UsageError(
+                f"{self._checkpoint}: cannot decode: the decoder takes {stack.latent_channels} channels, and a latent "
+                f"has {self.spec.dim}"
+            )
         return self._with_weights(build_decoder(stack), "decoder"), stack
 
     def decode(self, frames: NDArray[np.generic]) -> NDArray[np.float32]:

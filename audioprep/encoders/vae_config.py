@@ -14,9 +14,9 @@ import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
 from audioprep.encoders.checkpoints import first_of, local_files
 from audioprep.errors import UsageError
@@ -145,184 +145,153 @@ def read_config(path: Path) -> VaeConfig:
         raise UsageError(f"{path}: cannot be read: {error.strerror}. Give the autoencoder's configuration.") from error
     except ValueError as error:
         raise UsageError(f"{path}: is no JSON ({error}); give the autoencoder's configuration") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: is no configuration of an autoencoder; give another one")
-    config = _stable_audio_tools(content, path) if "model" in content else _diffusers(content, path)
-    _check(config.encoder, path)
-    if config.encoder.latent_channels % 2:
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict):
+        kind = _Diffusers
+    else:
+        kind = _Sat if "encoder" in model or "pretransform" not in model else _WholeModel
+    try:
+        return kind.model_validate(content).read()
+    except ValidationError as error:
         raise UsageError(
-            f"{path}: the encoder's {config.encoder.latent_channels} channels are no mean and scale of as many each; "
-            "give the configuration that belongs to the weights"
-        )
-    return config
+            f"{path}: {_said(error)}. The encoder vae takes diffusers' AutoencoderOobleck (in a pipeline's repository: "
+            "subfolder vae) and stable-audio-tools' autoencoders of the type oobleck with the bottleneck vae."
+        ) from error
 
 
-def _check(stack: Stack, path: Path) -> None:
-    if len(stack.multiples) != len(stack.strides):
-        raise UsageError(
-            f"{path}: has {len(stack.strides)} strides for {len(stack.multiples)} levels; give the configuration that "
-            "belongs to the weights"
-        )
-    if stack.audio_channels > 2:
-        raise UsageError(f"{path}: wants {stack.audio_channels} channels of audio; there are weights for 1 or 2")
+def _said(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    given = f", not {first['input']!r}" if isinstance(first["input"], str | int | float) else ""
+    return f"{where}: {first['msg']}{given}" if where else first["msg"]
 
 
 _Strides = Annotated[tuple[Annotated[int, Field(ge=2, le=1024)], ...], Field(min_length=1)]
 _Multiples = tuple[PositiveInt, ...]
-_Model = TypeVar("_Model", bound=BaseModel)
-
-
-class _Diffusers(BaseModel):
-    """Arguments of diffusers' `AutoencoderOobleck`, with its defaults."""
-
-    encoder_hidden_size: PositiveInt = 128
-    downsampling_ratios: _Strides = (2, 4, 4, 8, 8)
-    channel_multiples: _Multiples = (1, 2, 4, 8, 16)
-    decoder_channels: PositiveInt = 128
-    decoder_input_channels: PositiveInt = 64
-    audio_channels: PositiveInt = 2
-    sampling_rate: PositiveInt = 44_100
+_AudioChannels = Annotated[int, Field(ge=1, le=2)]
 
 
 class _Oobleck(BaseModel):
     """Arguments of stable-audio-tools' `OobleckEncoder` and `OobleckDecoder`, with their defaults."""
 
-    in_channels: PositiveInt = 2
-    out_channels: PositiveInt = 2
+    in_channels: _AudioChannels = 2
+    out_channels: _AudioChannels = 2
     channels: PositiveInt = 128
     latent_dim: PositiveInt = 32
     c_mults: _Multiples = (1, 2, 4, 8)
     strides: _Strides = (2, 4, 8, 8)
     use_snake: bool = False
-    antialias_activation: bool = False
-    use_nearest_upsample: bool = False
+    antialias_activation: Literal[False] = False
+    use_nearest_upsample: Literal[False] = False
     final_tanh: bool = True
 
+    @model_validator(mode="after")
+    def _one_stride_a_level(self) -> _Oobleck:
+        if len(self.c_mults) != len(self.strides):
+            raise ValueError(f"{len(self.strides)} strides for {len(self.c_mults)} levels")
+        return self
 
-class _Part(BaseModel):
-    type: str
-    config: dict[str, Any] = {}
+    def stack(self, audio_channels: int, tanh: int = 0) -> Stack:
+        return Stack(
+            audio_channels, self.channels, self.c_mults, self.strides, self.latent_dim, snake=self.use_snake, tanh=tanh
+        )
+
+
+class _Diffusers(BaseModel):
+    """Arguments of diffusers' `AutoencoderOobleck`, with its defaults."""
+
+    class_name: Literal["AutoencoderOobleck"] = Field(alias="_class_name")
+    encoder_hidden_size: Annotated[int, Field(ge=2, multiple_of=2)] = 128
+    downsampling_ratios: _Strides = (2, 4, 4, 8, 8)
+    channel_multiples: _Multiples = (1, 2, 4, 8, 16)
+    decoder_channels: PositiveInt = 128
+    decoder_input_channels: PositiveInt = 64
+    audio_channels: _AudioChannels = 2
+    sampling_rate: PositiveInt = 44_100
+
+    def read(self) -> VaeConfig:
+        encoder, decoder = (
+            _Oobleck(
+                channels=width,
+                latent_dim=latent_dim,
+                c_mults=self.channel_multiples,
+                strides=self.downsampling_ratios,
+                use_snake=True,
+            ).stack(self.audio_channels)
+            for width, latent_dim in (
+                (self.encoder_hidden_size, self.encoder_hidden_size),
+                (self.decoder_channels, self.decoder_input_channels),
+            )
+        )
+        return VaeConfig("diffusers", self.sampling_rate, encoder, decoder)
+
+
+class _Encoder(BaseModel):
+    type: Literal["oobleck"]
+    config: _Oobleck
+
+
+class _Decoder(_Encoder):
     soft_clip: bool = False
 
 
+class _Bottleneck(BaseModel):
+    type: Literal["vae"]
+
+
 class _Autoencoder(BaseModel):
-    encoder: _Part
-    decoder: _Part | None = None
-    bottleneck: _Part | None = None
-    pretransform: _Part | None = None
+    encoder: _Encoder
+    decoder: Any = None  # one that cannot be built hinders nobody from encoding
+    bottleneck: _Bottleneck
+    pretransform: None = None
     latent_dim: PositiveInt
     downsampling_ratio: PositiveInt
 
-
-def _parse(model: type[_Model], content: Any, path: Path, where: str = "") -> _Model:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join([*([where] if where else []), *(str(part) for part in first["loc"])])
-        raise UsageError(
-            f"{path}: {name}: {first['msg']}. Give the configuration of the autoencoder that the weights are of."
-        ) from error
-
-
-def _diffusers(content: dict[str, Any], path: Path) -> VaeConfig:
-    name = content.get("_class_name")
-    if name != "AutoencoderOobleck":
-        raise UsageError(
-            f"{path}: is the configuration of {name or 'something else'}; the encoder vae takes diffusers' "
-            "AutoencoderOobleck (in a pipeline's repository: subfolder vae) and models of stable-audio-tools"
-        )
-    got = _parse(_Diffusers, content, path)
-    encoder = Stack(
-        audio_channels=got.audio_channels,
-        width=got.encoder_hidden_size,
-        multiples=got.channel_multiples,
-        strides=got.downsampling_ratios,
-        latent_channels=got.encoder_hidden_size,
-        snake=True,
-    )
-    decoder = Stack(
-        audio_channels=got.audio_channels,
-        width=got.decoder_channels,
-        multiples=got.channel_multiples,
-        strides=got.downsampling_ratios,
-        latent_channels=got.decoder_input_channels,
-        snake=True,
-    )
-    return VaeConfig("diffusers", got.sampling_rate, encoder, decoder)
-
-
-def _stable_audio_tools(content: dict[str, Any], path: Path) -> VaeConfig:
-    model, where = content["model"], "model"
-    if isinstance(model, dict) and "encoder" not in model and isinstance(model.get("pretransform"), dict):
-        model, where = model["pretransform"].get("config"), "model.pretransform.config"
-    sample_rate = _parse(_SampleRate, content, path).sample_rate
-    got = _parse(_Autoencoder, model, path, where)
-    _refuse_others(content, got, path)
-    encoder = _parse(_Oobleck, got.encoder.config, path, f"{where}.encoder.config")
-    config = VaeConfig(
-        "stable-audio-tools",
-        sample_rate,
-        _stack(encoder, encoder.in_channels),
-        _decoder(got.decoder, path, f"{where}.decoder.config", got.latent_dim),
-    )
-    if encoder.antialias_activation:
-        raise UsageError(f"{path}: antialias_activation is not supported; give another autoencoder")
-    if (config.encoder.hop_length, config.dim) != (got.downsampling_ratio, got.latent_dim):
-        raise UsageError(
-            f"{path}: says downsampling_ratio {got.downsampling_ratio} and latent_dim {got.latent_dim}, but its "
-            f"encoder gives {config.encoder.hop_length} and {config.dim}; give another configuration"
-        )
-    return config
-
-
-class _SampleRate(BaseModel):
-    sample_rate: PositiveInt
-
-
-def _refuse_others(content: dict[str, Any], got: _Autoencoder, path: Path) -> None:
-    """
-    Raises:
-        UsageError: the model is no autoencoder whose latents an Oobleck encoder gives.
-    """
-    kind = content.get("model_type")
-    faults = {
-        f"encoder is of the type {got.encoder.type}": got.encoder.type != "oobleck",
-        f"bottleneck is {got.bottleneck.type if got.bottleneck else 'missing'}": (
-            got.bottleneck is None or got.bottleneck.type != "vae"
-        ),
-        f"pretransform is {got.pretransform.type if got.pretransform else ''}": got.pretransform is not None,
-        f"model_type is {kind}": kind == "diffusion_autoencoder",
-    }
-    for fault, is_there in faults.items():
-        if is_there:
-            raise UsageError(
-                f"{path}: its {fault}; the encoder vae takes autoencoders of the type oobleck with the bottleneck vae "
-                "(Stable Audio 2 and Open, SongBloom, ACE-Step 1.5)"
+    @model_validator(mode="after")
+    def _is_consistent(self) -> _Autoencoder:
+        hop, channels = math.prod(self.encoder.config.strides), self.encoder.config.latent_dim
+        if (hop, channels) != (self.downsampling_ratio, 2 * self.latent_dim):
+            raise ValueError(
+                f"downsampling_ratio is {self.downsampling_ratio} and latent_dim {self.latent_dim}, but its encoder "
+                f"downsamples by {hop} and gives {channels} channels"
             )
+        return self
+
+    def read(self, sample_rate: int) -> VaeConfig:
+        encoder = self.encoder.config
+        try:
+            got = _Decoder.model_validate(self.decoder)
+            decoder = got.config.stack(got.config.out_channels, got.config.final_tanh + got.soft_clip)
+        except ValidationError as error:
+            decoder = _said(error)
+        return VaeConfig("stable-audio-tools", sample_rate, encoder.stack(encoder.in_channels), decoder)
 
 
-def _stack(got: _Oobleck, audio_channels: int, tanh: int = 0) -> Stack:
-    return Stack(
-        audio_channels=audio_channels,
-        width=got.channels,
-        multiples=got.c_mults,
-        strides=got.strides,
-        latent_channels=got.latent_dim,
-        snake=got.use_snake,
-        tanh=tanh,
-    )
+class _Sat(BaseModel):
+    """The model config of an autoencoder."""
+
+    model_type: Literal["autoencoder"] = "autoencoder"
+    sample_rate: PositiveInt
+    model: _Autoencoder
+
+    def read(self) -> VaeConfig:
+        return self.model.read(self.sample_rate)
 
 
-def _decoder(part: _Part | None, path: Path, where: str, dim: int) -> Stack | str:
-    if part is None or part.type != "oobleck":
-        return f"decoder is {f'of the type {part.type}' if part else 'missing'}"
-    got = _parse(_Oobleck, part.config, path, where)
-    for option in ("antialias_activation", "use_nearest_upsample"):
-        if getattr(got, option):
-            return f"decoder has {option}"
-    if got.latent_dim != dim:
-        return f"decoder takes latents of {got.latent_dim} channels"
-    stack = _stack(got, got.out_channels, tanh=got.final_tanh + part.soft_clip)
-    _check(stack, path)
-    return stack
+class _Pretransform(BaseModel):
+    type: Literal["autoencoder"]
+    config: _Autoencoder
+
+
+class _HasPretransform(BaseModel):
+    pretransform: _Pretransform
+
+
+class _WholeModel(BaseModel):
+    """The model config of what is trained on latents. Its autoencoder's `scale` is the model's own matter."""
+
+    sample_rate: PositiveInt
+    model: _HasPretransform
+
+    def read(self) -> VaeConfig:
+        return self.model.pretransform.config.read(self.sample_rate)

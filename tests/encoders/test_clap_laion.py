@@ -135,6 +135,20 @@ def test_bare_tensors_give_the_same_as_all_that_training_held(classes: Any, tmp_
     np.testing.assert_array_equal(first.encode(*window), second.encode(*window))
 
 
+def test_a_pt_in_a_folder_is_found_by_its_name(classes: Any, tmp_path: Path):
+    path = save(make(classes), tmp_path / "laion.pt")
+    assert describe(Settings(weights=str(tmp_path), file="laion.pt")) == describe(Settings(weights=str(path)))
+    with pytest.raises(UsageError, match=r"has no music\.pt"):
+        describe(Settings(weights=str(tmp_path), file="music.pt"))
+
+
+def test_other_dimensions_are_refused(classes: Any, tmp_path: Path):
+    state = make(classes).state_dict() | {"audio_projection.0.bias": torch.zeros(256)}
+    torch.save(state, tmp_path / "laion.pt")
+    with pytest.raises(UsageError, match="gives 256 dimensions"):
+        ours(tmp_path / "laion.pt")
+
+
 def test_the_spec_of_a_pt(classes: Any, tmp_path: Path):
     spec = describe(Settings(weights=str(save(make(classes), tmp_path / "laion.pt"))))
     assert (spec.dim, spec.sample_rate, spec.length) == (512, 48_000, 2 * CLIP)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from encoder_helpers import RATE, music
 from muq_helpers import DIM, plain, save_muq
 from safetensors import safe_open
 
+from audioprep.cli import app
 from audioprep.cli.console import QuietConsole
 from audioprep.commands import fit_muq_vq
 from audioprep.commands.base import Counter
@@ -195,6 +197,18 @@ def test_two_runs_at_once_are_refused(fit: Fit, tmp_path: Path):
 
     with pytest.raises(UsageError, match="another run is writing here"):
         fit(Nested())
+
+
+def test_the_command_line_has_every_setting_with_its_default():
+    options = {
+        name: parameter.default
+        for name, parameter in inspect.signature(app.fit_muq_vq).parameters.items()
+        if name not in ("dry_run", "json", "quiet")
+    }
+    fields = fit_muq_vq.Settings.model_fields
+    assert options.keys() == fields.keys()
+    given = {name: fields[name].default for name in options if not fields[name].is_required()}
+    assert given == {name: options[name] for name in given}
 
 
 class TestFrameCache:

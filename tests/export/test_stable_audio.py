@@ -348,9 +348,7 @@ def test_latents_of_another_encoder_are_not_mixed_in(tmp_path: Path, out: Path):
 
 
 @pytest.mark.parametrize("layout", ["sat", "sa3"])
-def test_says_which_models_the_latents_are_for(
-    tmp_path: Path, layout: Any, caplog: pytest.LogCaptureFixture
-):
+def test_says_which_models_the_latents_are_for(tmp_path: Path, layout: Any, caplog: pytest.LogCaptureFixture):
     spec = replace(SPEC, hop_length=4096, window=4 * 4096, dim=256)
     out = write_latent_set(tmp_path / "out", items(hop=4096), spec=spec)
     np.save(tmp_path / "silence.npy", np.zeros((256, 20), np.float32))

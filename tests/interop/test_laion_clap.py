@@ -56,7 +56,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clips of up to 10 s, texts, and RoBERTa's tokenizer with the 256 bytes as its only words."""
     folder = tmp_path_factory.mktemp("laion")
     random = np.random.default_rng(0)
-    np.savez(folder / "clips.npz", **{f"{seconds:04.1f}": clip(random, seconds) for seconds in (10.0, 7.7, 2.5)})
+    clips = {f"{seconds:04.1f}": clip(random, seconds) for seconds in (10.0, 7.7, 2.5)}
+    np.savez(folder / "clips.npz", **clips)  # pyright: ignore[reportArgumentType]
     (folder / "texts.json").write_text(json.dumps(TEXTS))
     words = ["<s>", "<pad>", "</s>", "<unk>", *bytes_to_unicode().values(), "<mask>"]
     (folder / "tokenizer").mkdir()
@@ -87,7 +88,6 @@ def test_embeddings_are_those_of_laion_clap(name: str, folder: Path):
     with np.load(folder / f"{name}.npz") as expected:
         audio, text = expected["audio"], expected["text"]
     found = embed_clips(encoder, folder)
-    assert np.abs(audio @ audio.T - np.eye(len(audio))).max() > 1e-4 or len(audio) < 2
     assert (found * audio).sum(1).min() >= 0.9999
     assert np.abs(found - audio).max() < 1e-3
     assert (encoder.embed_text(TEXTS) * text).sum(1).min() >= 0.9999

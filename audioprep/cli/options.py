@@ -1,0 +1,40 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SOURCE",
+        help="Files; folders; CSV, TSV, JSONL or Parquet manifests with a column `path`; folders saved by datasets.",
+    ),
+]
+ShardSet = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shard set.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the summary on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where something else was made.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many inputs.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="A file, a folder or a repository of the Hub (org/name[@revision]). Default: its own."),
+]
+EncoderSetting = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the encoder's own.")
+]
+Format = Annotated[str, typer.Option(help="parquet or webdataset.")]
+Splits = Annotated[str, typer.Option(help="Shares, by hash of the content.")]
+ShardMb = Annotated[int, typer.Option(min=1, help="Size of a shard before compression, in MiB.")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: one a CPU core, or one a GPU.")]
+PartSize = Annotated[int | None, typer.Option(min=1, help="Inputs a part: what a crash loses. Default: up to 512.")]
+Check = Annotated[str, typer.Option(help="How to check what is done already: size or sha256.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the failed inputs again.")]
+Isolated = Annotated[
+    bool, typer.Option("--isolated", help="Decode each file in its own process: for files of unknown origin.")
+]
