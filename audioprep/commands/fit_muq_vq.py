@@ -83,8 +83,10 @@ def run(settings: Settings, console: Console) -> Summary:
         # What `muq-vq` checks: a codebook is of no use with hidden states of another kind.
         facts = {"encoder": "muq", "weights": spec.fingerprint, "layer": spec.settings["layer"]}
         facts |= {"distance": settings.distance, "codebook_size": settings.codebook_size, "seed": settings.seed}
-        with atomic_path(settings.out, folder / "scratch") as path:
+        scratch = settings.out.with_name(settings.out.name + ".scratch")  # the cache may be on another disk
+        with atomic_path(settings.out, scratch) as path:
             save_codebook(fit.codewords, facts | asdict(report), path)
+        sweep(scratch)
         if settings.plot:
             _plot(settings.plot, np.array(fit.history), counts)
         _checkpoint(folder, rows, settings).unlink(missing_ok=True)

@@ -1,11 +1,14 @@
 """The encoder `hf:REPO`: any neural codec that transformers holds, from its own repository or folder.
 
-| model_type | upstream class | tokens of a window and of the whole file |
-| --- | --- | --- |
-| `encodec` | EnCodec 24 and 32 kHz (Défossez et al. 2022, arXiv 2210.13438) | equal, but for what an LSTM recalls from before the context |
-| `mimi` | Mimi (Défossez et al. 2024, arXiv 2410.00037) | equal, but for what attention reaches through its layers from before the context |
-| `xcodec` | X-Codec (Ye et al. 2024, arXiv 2408.17175) | equal for files of one window; HuBERT looks at all of a longer one |
-| `dac` | DAC: the encoder `dac` takes over | equal |
+`model_type` in `config.json` says which:
+
+- `encodec`: EnCodec at 24 and 32 kHz (Défossez et al. 2022, arXiv 2210.13438). Windows give what the whole file gives,
+  but for what its LSTM would recall from before the overlap.
+- `mimi`: Mimi (Défossez et al. 2024, arXiv 2410.00037). Likewise, but for what attention reaches through its layers
+  from before the overlap; with `overlap_seconds` of the sliding window times the layers (80 s) they are equal.
+- `xcodec`: X-Codec (Ye et al. 2024, arXiv 2408.17175). Its HuBERT hears all of a file at once: only a file of one
+  window gives what the whole file gives.
+- `dac`: the encoder `dac` takes over.
 
 EnCodec at 48 kHz is refused. It cuts a file into seconds that overlap by 1%, makes each equally loud, and gives 150
 frames for 0.99 s: neighbouring frames repeat what the others say, the rate is no whole number of samples, and
@@ -28,6 +31,7 @@ from audioprep.encoders import dac
 from audioprep.encoders.base import Encoder, EncoderSpec
 from audioprep.encoders.checkpoints import first_of, local_files, sha256_of_weights
 from audioprep.encoders.torch_encoder import TorchSettings, batch_size, numeric_settings
+from audioprep.encoders.vae_config import Stack
 from audioprep.errors import UsageError
 
 _WEIGHTS = "model.safetensors|pytorch_model.bin"
@@ -44,10 +48,10 @@ class Settings(TorchSettings):
         default=None, gt=0, description="Instead of num_codebooks: kbit/s, one of the model's target_bandwidths."
     )
     window_seconds: float | None = Field(default=None, gt=0, description="Seconds encoded at a time.")
-    context_seconds: float | None = Field(
+    overlap_seconds: float | None = Field(
         default=None,
         ge=0,
-        description="Seconds before a window that its LSTM or attention sees; on both sides for X-Codec.",
+        description="Seconds before a window that its LSTM or attention hears; for X-Codec also after it.",
     )
 
 
@@ -103,8 +107,8 @@ def _seanet_encoder(config: dict[str, Any]) -> list[Layer]:
     layer = _seanet(config)
     layers = [layer(config["kernel_size"])]
     for ratio in reversed(config["upsampling_ratios"]):
-        for number in range(config["num_residual_layers"]):
-            layers.append(layer(config["residual_kernel_size"], dilation=config["dilation_growth_rate"] ** number))
+        dilations = (config["dilation_growth_rate"] ** number for number in range(config["num_residual_layers"]))
+        layers.extend(layer(config["residual_kernel_size"], dilation=dilation) for dilation in dilations)
         layers.append(layer(2 * ratio, stride=ratio))
     return layers
 
@@ -159,11 +163,7 @@ def _mimi(config: dict[str, Any], path: Path) -> Architecture:
 
 def _xcodec(config: dict[str, Any], path: Path) -> Architecture:
     ratios = config["acoustic_model_config"]["downsampling_ratios"]
-    layers: list[Layer] = [(7, 1, 1, 3)]
-    for ratio in ratios:
-        layers += [(7, 1, dilation, 3 * dilation) for dilation in (1, 3, 9)]
-        layers.append((2 * ratio, ratio, 1, math.ceil(ratio / 2)))
-    reach = _reach([*layers, (3, 1, 1, 1)])
+    reach = Stack(1, 1, (1,) * len(ratios), tuple(ratios), 1, snake=True).encoder_reach()  # DAC's, as Oobleck's
     return Architecture(
         **_rvq(config, config["sample_rate"], math.prod(ratios)),
         channels=1,
@@ -196,7 +196,7 @@ def describe(settings: Settings) -> EncoderSpec:
     local_files(settings.weights, [_WEIGHTS], encoder="hf")
     hop_length, (left, right) = architecture.hop_length, architecture.reach
     window = (settings.window_seconds or architecture.window) * architecture.sample_rate
-    seconds = architecture.context if settings.context_seconds is None else settings.context_seconds
+    seconds = architecture.context if settings.overlap_seconds is None else settings.overlap_seconds
     context = round(seconds * architecture.sample_rate)
     return EncoderSpec(
         name=f"hf:{config['model_type']}",
@@ -282,7 +282,7 @@ def _num_codebooks(settings: Settings, architecture: Architecture) -> int:
 
 
 def _for_dac(settings: Settings) -> dac.Settings:
-    own = {"bandwidth", "window_seconds", "context_seconds"}
+    own = {"bandwidth", "window_seconds", "overlap_seconds"}
     if given := sorted(own & settings.model_dump(exclude_none=True).keys()):
         raise UsageError(f"{settings.weights}: is a DAC, which takes no {', '.join(given)}: its windows are exact")
     return dac.Settings(**settings.model_dump(exclude=own))

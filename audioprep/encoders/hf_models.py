@@ -158,8 +158,8 @@ class Encodec(HfCodec):
 class Mimi(HfCodec):
     """Mimi: convolutions, attention to what came before, half the frames, split residual quantization.
 
-    Attention reaches as far as the configuration's `sliding_window` says, as in kyutai's own code. transformers before
-    5.2 forgets it without flash attention: of more than 10 s its codes are others (its pull request 43971).
+    Attention reaches as far as the configuration's `sliding_window` says, as in kyutai's own code. transformers 4.57
+    forgets that without flash attention, and gives other codes for more than 10 s (see its pull request 43971).
     """
 
     def _embed(self, rows: list[Tensor]) -> list[Tensor]:
@@ -171,7 +171,7 @@ class Mimi(HfCodec):
         """Applies a transformer to `[1, D, F]`."""
         frames, reach = features.shape[-1], self._model.config.sliding_window
         mask = None
-        if reach is not None and frames > reach:
+        if frames > reach:
             place = torch.arange(frames, device=features.device)
             back = place[:, None] - place
             mask = ((back >= 0) & (back < reach))[None, None]

@@ -104,8 +104,8 @@ def _residual_units(stack: Stack, channels: int) -> list[nn.Module]:
 def encode_sliced(encoder: nn.Sequential, stack: Stack, samples: Tensor) -> Tensor:
     """What `encoder(samples)` gives, computed slice by slice within each level.
 
-    On a CPU this takes about two thirds of the time: what a layer gives is still in the cache when the next one reads
-    it, and no time goes into fetching fresh pages from the system.
+    On a CPU this takes about three quarters of the time: what a layer gives is still in the cache when the next one
+    reads it, and no time goes into fetching fresh pages from the system.
 
     Args:
         encoder: of `build_encoder`.

@@ -1,4 +1,4 @@
-"""Codecs of transformers: tiny configurations of the real classes, saved as upstream saves them, give upstream's codes."""
+"""Codecs of transformers: tiny configurations of the real classes, saved by upstream, give upstream's codes."""
 
 import json
 import pickle
@@ -30,32 +30,52 @@ from audioprep.encoders.base import EncoderSpec
 from audioprep.errors import UsageError
 from audioprep.stages.encode import encode_samples
 
-_SEANET = {"num_filters": 4, "hidden_size": 16, "codebook_size": 64}
+_SEANET: dict[str, Any] = {"num_filters": 4, "hidden_size": 16, "codebook_size": 64}
 
 
 @torch.no_grad()
-def encodec(**settings: Any) -> EncodecModel:
-    model = EncodecModel(EncodecConfig(**_SEANET | {"target_bandwidths": [0.9, 1.8]} | settings))
+def encodec(**settings: Any) -> Any:
+    rates: dict[str, Any] = {"target_bandwidths": [0.9, 1.8]}
+    model = EncodecModel(EncodecConfig(**_SEANET | rates | settings))
     for name, weight in model.named_parameters():
         if name.endswith("weight.original0"):
             weight *= 2  # at upstream's start the sound is lost among the biases
     return model
 
 
-def mimi(**settings: Any) -> MimiModel:
-    attention = {"num_hidden_layers": 2, "intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2}
+def mimi(**settings: Any) -> Any:
+    attention: dict[str, Any] = {
+        "num_hidden_layers": 2,
+        "intermediate_size": 32,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+    }
     # At upstream's start attention does next to nothing.
-    loud = {"layer_scale_initial_scale": 0.5, "initializer_range": 0.3}
-    sizes = {"codebook_dim": 8, "vector_quantization_hidden_dimension": 8, "num_quantizers": 4, "upsample_groups": 16}
+    loud: dict[str, Any] = {"layer_scale_initial_scale": 0.5, "initializer_range": 0.3}
+    sizes: dict[str, Any] = {
+        "codebook_dim": 8,
+        "vector_quantization_hidden_dimension": 8,
+        "num_quantizers": 4,
+        "upsample_groups": 16,
+    }
     return MimiModel(MimiConfig(**_SEANET | attention | loud | sizes | settings))
 
 
 def xcodec(semantic: type = HubertConfig) -> XcodecModel:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
-    ratios = {"downsampling_ratios": [8, 5, 4, 2], "upsampling_ratios": [8, 5, 4, 2]}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    convolutions: dict[str, Any] = {
+        "conv_dim": (8,) * 7,
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+    }
+    ratios: dict[str, Any] = {"downsampling_ratios": [8, 5, 4, 2], "upsampling_ratios": [8, 5, 4, 2]}
     acoustic = DacConfig(encoder_hidden_size=4, decoder_hidden_size=32, hidden_size=16, **ratios)
-    config = {"codebook_size": 64, "target_bandwidths": [0.3, 0.6, 1.2]}
+    config: dict[str, Any] = {"codebook_size": 64, "target_bandwidths": [0.3, 0.6, 1.2]}
     return XcodecModel(
         XcodecConfig(acoustic_model_config=acoustic, semantic_model_config=semantic(**sizes | convolutions), **config)
     )
@@ -101,7 +121,7 @@ def prepare(model: Any) -> Any:
     quantizer.encode, encode = lambda embedding, *_: seen.append(embedding) or encode(embedding), quantizer.encode
     model.eval().encode(samples)
     del quantizer.encode
-    if isinstance(model, MimiModel):
+    if model.config.model_type == "mimi":
         for part in (quantizer.semantic_residual_vector_quantizer, quantizer.acoustic_residual_vector_quantizer):
             spread_codebooks(part.layers, part.input_proj(seen[0])[0].T)
     else:
@@ -139,9 +159,9 @@ def settings(folder: Path, **changes: Any) -> hf_codec.Settings:
 def upstream(model: Any, samples: NDArray[np.float32]) -> NDArray[np.int64]:
     """What upstream's own `encode` gives for a whole file, after its own feature extractor's padding: `[F, K]`."""
     whole = torch.from_numpy(samples)[None]
-    if isinstance(model, EncodecModel):
-        return model.encode(whole, bandwidth=1.8).audio_codes[0, 0].T.numpy()  # pyright: ignore
-    if isinstance(model, XcodecModel):
+    if model.config.model_type == "encodec":
+        return model.encode(whole, bandwidth=1.8).audio_codes[0, 0].T.numpy()
+    if model.config.model_type == "xcodec":
         whole = torch.nn.functional.pad(whole, (0, -whole.shape[-1] % 320))
     return model.encode(whole).audio_codes[0].T.numpy()
 
@@ -169,7 +189,7 @@ def test_xcodec_codes_are_those_of_the_whole_file_where_it_is_one_window(name: s
 
 def test_xcodec_sees_a_longer_file_in_windows(saved: Any):
     model, folder = saved("xcodec")
-    encoder = hf_codec.load(settings(folder, window_seconds=1, context_seconds=1))
+    encoder = hf_codec.load(settings(folder, window_seconds=1, overlap_seconds=1))
     samples = noise(40_000)
     codes = encode_samples(encoder, samples)
     expected = upstream(model, samples)
@@ -190,7 +210,7 @@ def test_mimi_attends_as_far_as_its_sliding_window(tmp_path: Path):
         attended = model.encoder_transformer(features, attention_mask=mask)[0].transpose(1, 2)
         expected = model.quantizer.encode(model.downsample(attended))[:, 0].T.numpy()
     # Two layers reach 18 frames of 40 ms, and the convolutions around them 7 more.
-    exact = hf_codec.load(settings(tmp_path, window_seconds=0.5, context_seconds=0.72))
+    exact = hf_codec.load(settings(tmp_path, window_seconds=0.5, overlap_seconds=0.72))
     np.testing.assert_array_equal(encode_samples(exact, samples), expected)
     default = hf_codec.load(settings(tmp_path, window_seconds=0.5))
     assert 0.001 < (encode_samples(default, samples) != expected).mean() < 0.5
@@ -200,8 +220,8 @@ def test_mimi_attends_as_far_as_its_sliding_window(tmp_path: Path):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_row_does_not_depend_on_its_neighbours(name: str, saved: Any):
     _, folder = saved(name)
-    alone = hf_codec.load(settings(folder, window_seconds=0.5, batch_size=1, context_seconds=0.2))
-    among = hf_codec.load(settings(folder, window_seconds=0.5, batch_size=5, context_seconds=0.2))
+    alone = hf_codec.load(settings(folder, window_seconds=0.5, batch_size=1, overlap_seconds=0.2))
+    among = hf_codec.load(settings(folder, window_seconds=0.5, batch_size=5, overlap_seconds=0.2))
     spec = alone.spec
     left, length = spec.left_context, spec.length
     valid = np.array([[0, length], [left, length], [left, left + 7], [0, 0], [0, left + 999]])
@@ -249,7 +269,7 @@ def test_decodes_as_upstream_does(name: str, saved: Any):
     assert sound.shape == (spec.channels, 30 * spec.hop_length) and sound.dtype == np.float32
     tokens = torch.from_numpy(codes.astype(np.int64)).T[None]
     with torch.inference_mode():
-        expected = model.decode(*((tokens[None], [None]) if isinstance(model, EncodecModel) else (tokens,)))[0]
+        expected = model.decode(*((tokens[None], [None]) if model.config.model_type == "encodec" else (tokens,)))[0]
     np.testing.assert_allclose(sound, expected.reshape(spec.channels, -1), atol=1e-5)
 
 
@@ -295,7 +315,7 @@ def test_the_spec_says_what_can_move_a_code(saved: Any):
         settings=plain.settings,
     )
     assert {"dtype", "tf32", "device", "torch", "transformers"} <= plain.settings.keys()
-    changes: list[dict[str, Any]] = [{"context_seconds": 1}, {"window_seconds": 1}, {"dtype": "bfloat16"}]
+    changes: list[dict[str, Any]] = [{"overlap_seconds": 1}, {"window_seconds": 1}, {"dtype": "bfloat16"}]
     assert all(hf_codec.describe(settings(folder, **change)) != plain for change in changes)
     config = json.loads((folder / "config.json").read_text())
     other = folder.parent / "other"

@@ -119,6 +119,16 @@ def test_context_is_the_receptive_field(strides: tuple[int, ...]) -> None:
     assert (int(touched.min()), int(touched.max())) == (frame * stack.hop_length - left, end + right - 1)
 
 
+@pytest.mark.parametrize("strides", [(2, 4, 4, 6, 10), (3, 5), (7,)])
+def test_slices_change_nothing(strides: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(oobleck, "_SLICE", 64)
+    stack = Stack(2, 4, (1,) * len(strides), strides, 6, snake=True)
+    layers = randomized(oobleck.build_encoder(stack).to_empty(device="cpu"))
+    samples = torch.from_numpy(noise(stack.hop_length * max(3, 600 // stack.hop_length)))[None]
+    with torch.inference_mode():
+        assert_close(oobleck.encode_sliced(layers, stack, samples), layers(samples))
+
+
 def test_odd_strides_end_to_end(tmp_path: Path) -> None:
     model = diffusers_model((3, 5))
     model.save_pretrained(tmp_path)
@@ -184,8 +194,8 @@ def with_prefix(prefix: str) -> Callable[[SatAutoencoder], dict[str, Any]]:
 def parametrized(model: SatAutoencoder) -> dict[str, Any]:
     """What torch's newer weight_norm would have saved."""
     new = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
-    return {key.replace(key.split(".")[-1], new.get(key.split(".")[-1], key.split(".")[-1])): tensor
-            for key, tensor in model.state_dict().items()}  # fmt: skip
+    split = ((key.rpartition("."), tensor) for key, tensor in model.state_dict().items())
+    return {f"{layer}.{new.get(name, name)}": tensor for (layer, _, name), tensor in split}
 
 
 def without_weight_norm(model: SatAutoencoder) -> dict[str, Any]:
