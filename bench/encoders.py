@@ -117,9 +117,13 @@ def make_dac(folder: Path, tiny: bool) -> dict[str, Any]:
     import dac
     import torch
 
-    small = {"encoder_dim": 4, "encoder_rates": [4, 8, 8], "decoder_dim": 16, "decoder_rates": [8, 8, 4]}
-    kwargs: dict[str, Any] = small if tiny else {}
-    weights = {"state_dict": dac.DAC(**kwargs).state_dict(), "metadata": {"kwargs": kwargs or dict(sample_rate=44_100)}}
+    config: dict[str, Any] = {
+        "encoder_dim": 64, "encoder_rates": [2, 4, 8, 8], "latent_dim": 1024, "decoder_dim": 1536,
+        "decoder_rates": [8, 8, 4, 2], "n_codebooks": 9, "codebook_size": 1024, "codebook_dim": 8, "sample_rate": RATE,
+    }  # fmt: skip
+    if tiny:
+        config |= {"encoder_dim": 4, "latent_dim": 64, "decoder_dim": 16}
+    weights = {"state_dict": dac.DAC(**config).state_dict(), "metadata": {"kwargs": config}}
     torch.save(weights, folder / "weights.pth")
     return {"weights": str(folder / "weights.pth")}
 
@@ -127,7 +131,7 @@ def make_dac(folder: Path, tiny: bool) -> dict[str, Any]:
 def make_vae(folder: Path, tiny: bool) -> dict[str, Any]:
     from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
 
-    small = {"encoder_hidden_size": 4, "decoder_channels": 4, "decoder_input_channels": 4}
+    small: dict[str, Any] = {"encoder_hidden_size": 4, "decoder_channels": 4, "decoder_input_channels": 4}
     AutoencoderOobleck(**(small if tiny else {})).save_pretrained(folder)
     return {"weights": str(folder)}
 
@@ -145,7 +149,7 @@ def make_muq(folder: Path, tiny: bool) -> dict[str, Any]:
         "conv_depthwise_kernel_size": 31, "layer_norm_eps": 1e-5, "layerdrop": 0.0, "feat_extract_activation": "gelu",
         "num_conv_pos_embeddings": 128, "num_conv_pos_embedding_groups": 16, "max_source_positions": 5000,
     }  # fmt: skip
-    sizes = {"conv_dim": 16, "encoder_dim": 32, "encoder_depth": 2} if tiny else {}
+    sizes: dict[str, Any] = {"conv_dim": 16, "encoder_dim": 32, "encoder_depth": 2} if tiny else {}
     stat = {"melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623}
     config: Any = MuQConfig(w2v2_config=conformer, stat=stat, **sizes)
     MuQ(config).save_pretrained(folder)
@@ -195,19 +199,20 @@ class Crops:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, number: int) -> tuple[NDArray[np.float32], int]:
+    def __getitem__(self, number: int) -> tuple[NDArray[Any], int]:
         import soundfile
 
-        sound = soundfile.read(self._files[number], frames=self._samples, dtype="float32", always_2d=True)[0].T
-        return np.pad(sound, ((0, 0), (0, self._samples - sound.shape[1]))), sound.shape[1]
+        sound = soundfile.read(self._files[number], frames=self._samples, dtype="float32", always_2d=True)[0]
+        return np.pad(sound.T, ((0, 0), (0, self._samples - len(sound)))), len(sound)
 
 
 def stable_audio_loop(settings: dict[str, Any], corpus: Corpus, out: Path, device: str) -> Loop:
     import torch
-    from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleck
+    from diffusers.models.autoencoders import autoencoder_oobleck
     from torch.utils.data import DataLoader
 
-    model: Any = AutoencoderOobleck.from_pretrained(settings["weights"]).eval().to(device)
+    model_class: Any = autoencoder_oobleck.AutoencoderOobleck
+    model = model_class.from_pretrained(settings["weights"]).eval().to(device)
     samples = math.ceil(SAMPLE_SIZE * corpus.scale / model.hop_length) * model.hop_length
     crops: Any = Crops(corpus.files, samples)
     loader = DataLoader(crops, batch_size=1 if device == "cpu" else 8, num_workers=4)

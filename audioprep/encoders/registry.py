@@ -43,7 +43,7 @@ def _dac(**preset: Any) -> _Known:
 
 
 def _vae(**preset: Any) -> _Known:
-    return _Known("latents", "vae", "latents", ("torch", "diffusers"), preset)
+    return _Known("latents", "vae", "latents", ("torch", "safetensors"), preset)
 
 
 def _clap(**preset: Any) -> _Known:
@@ -61,6 +61,7 @@ _OURS = {
     "muq-vq": _Known("tokens", "muq_vq", "sketch_tokens", ("torch", "muq"), _MUQ),
     "vae": _vae(),
     "vae-stable-audio": _vae(weights="stabilityai/stable-audio-open-1.0", subfolder="vae"),
+    "vae-songbloom": _vae(weights="CypressYang/SongBloom", config="stable_audio_1920_vae.json"),
     "clap": _clap(),
     "clap-htsat-unfused": _clap(weights="laion/clap-htsat-unfused"),
 }

@@ -74,7 +74,7 @@ class Stack:
 
     def decoder_reach(self) -> int:
         """Frames on either side that a frame's samples depend on, or one more."""
-        reach, rate = -4.0, 1
+        reach, rate = 4.0, 1
         for stride in reversed(self.strides):
             reach += 2 / rate + RESIDUAL_REACH / (rate * stride)
             rate *= stride
