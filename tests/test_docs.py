@@ -92,7 +92,7 @@ def test_commands_and_options_exist(page: Path):
     for _, code in (*blocks(page, "sh"), *blocks(page, "console")):
         for line in re.findall(r"^(?:\$ )?(?:torchrun .*-m )?audioprep (.+)$", code, re.MULTILINE):
             words = line.partition("#")[0].split()
-            command = " ".join(words[:2]) if words[0] == "fit" else words[0]
+            command = " ".join(words[:2]) if words[0] in ("fit", "export") else words[0]
             assert command in sections or page.name == "cli.md", f"{page.name}: {line}"
             for option in (word for word in words if word.startswith("--")):
                 known = re.search(rf"(?<![\w-]){option}(?![\w-])", sections[command])

@@ -353,7 +353,8 @@ class StableAudioExport:
         seconds = counts.longest * self._spec.hop_length / self._spec.sample_rate
         # Rounded up: the trainer makes whole frames of it, and rounds down.
         duration = min(_LONGEST_SECONDS, math.ceil(seconds * 100) / 100)
-        return f"python scripts/train_lora.py --encoded_dir {quote(str(self.folder))} --duration {duration:g} --model medium-base"
+        folder = quote(str(self.folder))
+        return f"python scripts/train_lora.py --encoded_dir {folder} --duration {duration:g} --model medium-base"
 
     def _put_json(self, name: str, value: dict[str, Any]) -> None:
         self._destination.put(name, (json.dumps(value, indent=2) + "\n").encode("ascii"))

@@ -115,6 +115,20 @@ def test_the_backend_of_laion_gives_the_same(name: str, folder: Path):
             assert (found[kind] * expected[kind]).sum(1).min() >= 0.9999
 
 
+def test_without_a_network_the_backend_says_what_to_do(name: str, folder: Path):
+    pytest.importorskip("torchlibrosa", reason="laion-clap is not installed here")
+    code = (
+        "import sys; from audioprep.encoders.clap import Settings, load\n"
+        "load(Settings(weights=sys.argv[1], backend='laion'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder / f"{name}.pt"],
+        capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert "UsageError: clap: laion-clap downloads roberta-base" in done.stderr
+    assert "or choose the backend transformers" in done.stderr
+
+
 def embed_clips(encoder: Clap, folder: Path) -> NDArray[np.float32]:
     """Each clip as a file of its own: `[n, D]`."""
     rows = []
