@@ -1,7 +1,7 @@
 """Neural encoders: audioprep beside the loops that users have, with the same models, weights and files.
 
 The models have their original sizes and random weights: speed does not depend on what they have learned. The files
-are 44.1 kHz stereo flac of 5 to 300 s, shortened alike until they last `--minutes` together. Both contenders read the
+are 44.1 kHz stereo flac of 5 to 300 s, shortened alike (to a second at least) until they last `--minutes` together. Both contenders read the
 files, encode them and write what comes out; they take turns. Time runs from the moment when the first model is loaded
 until the last file is written: for audioprep that is its whole engine, shards included.
 
@@ -105,10 +105,10 @@ def make_corpus(folder: Path, minutes: float) -> Corpus:
     sets = max(1, round(minutes * 60 / sum(lengths)))
     scale = min(1.0, minutes * 60 / sum(lengths))
     lengths = random.Random(0).sample(lengths * sets, FILES * sets)
-    write_music(folder.parent / "music.wav", scale * LONGEST)
+    write_music(folder.parent / "music.wav", max(1.0, scale * LONGEST))
     music, _ = soundfile.read(folder.parent / "music.wav", dtype="float32")
     for number, length in enumerate(lengths):
-        sound = music[: int(length * scale * RATE)] * (1 - number / (2 * len(lengths)))
+        sound = music[: int(max(1.0, length * scale) * RATE)] * (1 - number / (2 * len(lengths)))
         soundfile.write(folder / f"{number:04d}.flac", sound, RATE)
     return Corpus(folder, scale)
 
@@ -237,6 +237,7 @@ def muq_loop(settings: dict[str, Any], corpus: Corpus, out: Path, device: str) -
 
     model: Any = MuQ.from_pretrained(settings["weights"]).eval().to(device)
     codebook = load_file(settings["codebook"])["codebook"].to(device)
+    librosa.load(corpus.files[0], sr=24_000)  # imports what it needs
     yield 0
     for path in corpus.files:
         sound, rate = librosa.load(path, sr=24_000)
@@ -253,6 +254,7 @@ def mimi_loop(settings: dict[str, Any], corpus: Corpus, out: Path, device: str) 
     from transformers import MimiModel
 
     model: Any = MimiModel.from_pretrained(settings["weights"]).eval().to(device)  # pyright: ignore
+    librosa.load(corpus.files[0], sr=24_000)  # imports what it needs
     yield 0
     for path in corpus.files:
         sound, rate = librosa.load(path, sr=24_000)

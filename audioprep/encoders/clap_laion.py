@@ -5,6 +5,8 @@ Its `load_ckpt` would run code from the checkpoint, so it is not used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -33,13 +35,19 @@ class LaionTowers:
         path = checkpoint.path
         if checkpoint.config is not None:
             raise UsageError(f"{path}: the backend laion reads LAION's .pt; for this folder choose transformers")
+        with _downloads():
+            from laion_clap.clap_module import create_model  # pyright: ignore[reportMissingImports]
+            from laion_clap.training.data import get_audio_features  # pyright: ignore[reportMissingImports]
         state = laion_state(load_tensors(path), path)
         state.pop("text_branch.embeddings.position_ids", None)  # only older versions of transformers save it
         width = len(state["audio_branch.patch_embed.proj.bias"])
         if width not in _MODELS:
             raise UsageError(f"{path}: laion-clap has no HTSAT of width {width}; choose the backend transformers")
         self._fused = is_fused(state)
-        self._features, self._model, config = _create(_MODELS[width], self._fused, device)
+        fusion: Any = {"enable_fusion": self._fused, "fusion_type": "aff_2d" if self._fused else "None"}
+        with _downloads():
+            self._model, config = create_model(_MODELS[width], "roberta", device=device, **fusion)
+        self._features = get_audio_features
         self._audio = config["audio_cfg"]
         load_strict(self._model, state, path)
         self._model.eval()
@@ -55,19 +63,16 @@ class LaionTowers:
         return self._model.get_text_embedding({"input_ids": input_ids, "attention_mask": attention_mask})
 
 
-def _create(name: str, fused: bool, device: torch.device) -> tuple[Any, Any, Any]:
-    """laion-clap's function for features, its model, and its configuration."""
+@contextmanager
+def _downloads() -> Iterator[None]:
+    """Around what makes laion-clap download tokenizers or RoBERTa."""
     try:
-        from laion_clap.clap_module import create_model  # pyright: ignore[reportMissingImports]
-        from laion_clap.training.data import get_audio_features  # pyright: ignore[reportMissingImports]
-
-        model, config = create_model(
-            name, "roberta", device=device, enable_fusion=fused, fusion_type="aff_2d" if fused else "None"
-        )
-    except OSError as error:
+        yield
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:  # without a network, transformers fails here with a TypeError as often as an OSError
         first_line = str(error).strip().partition("\n")[0]
         raise UsageError(
             "clap: laion-clap downloads roberta-base, bert-base-uncased and facebook/bart-base when it is imported, "
             f"and cannot ({first_line}). Run it once where there is a network, or choose the backend transformers."
         ) from error
-    return get_audio_features, model, config

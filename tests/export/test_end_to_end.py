@@ -47,9 +47,10 @@ def shards(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def audioprep(*arguments: Any) -> int:
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["audioprep", *map(str, arguments)])
-        main()
+        with pytest.raises(SystemExit) as ended:
+            main()
     return ended.value.code or 0  # pyright: ignore[reportReturnType]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -262,15 +263,14 @@ def test_an_interrupted_export_goes_on_to_the_same_bytes(
     expected = everything(tmp_path / "at_once")
     found = everything(here)
     for name in ("dataset_config.json", "details.json"):  # they name the folder
-        found.pop(name, None), expected.pop(name, None)
+        for files in (found, expected):
+            files.pop(name, None)
     assert found == expected
     assert check(here) == []
 
 
 def _stop_after(files: int, patch: pytest.MonkeyPatch) -> None:
     """Ctrl-C just before another file would be renamed into its place."""
-    import os
-
     left = iter(range(files))
 
     def replace_or_stop(source: Any, target: Any, rename: Any = os.replace) -> None:

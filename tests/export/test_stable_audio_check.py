@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,8 +161,6 @@ def test_traps_of_stable_audio_tools(sat: Path, trap: str):
     damage, message = SAT[trap]
     damage(sat)
     problems = check(sat)
-    import re
-
     assert [problem for problem in problems if re.search(message, problem)], problems
 
 
@@ -213,8 +212,6 @@ SA3 = {
 
 @pytest.mark.parametrize("trap", SA3)
 def test_traps_of_stable_audio_3(sa3: Path, trap: str):
-    import re
-
     damage, message = SA3[trap]
     damage(sa3)
     assert re.search(message, "\n".join(check(sa3)))

@@ -115,14 +115,15 @@ def test_the_backend_of_laion_gives_the_same(name: str, folder: Path):
             assert (found[kind] * expected[kind]).sum(1).min() >= 0.9999
 
 
-def test_without_a_network_the_backend_says_what_to_do(name: str, folder: Path):
+def test_without_a_network_the_backend_says_what_to_do(tmp_path: Path):
     pytest.importorskip("torchlibrosa", reason="laion-clap is not installed here")
+    (tmp_path / "laion.pt").touch()
     code = (
         "import sys; from audioprep.encoders.clap import Settings, load\n"
         "load(Settings(weights=sys.argv[1], backend='laion'))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, folder / f"{name}.pt"],
+        [sys.executable, "-c", code, tmp_path / "laion.pt"],
         capture_output=True, text=True, check=False, env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert "UsageError: clap: laion-clap downloads roberta-base" in done.stderr
