@@ -1,9 +1,11 @@
 """Neural encoders: audioprep beside the loops that users have, with the same models, weights and files.
 
 The models have their original sizes and random weights: speed does not depend on what they have learned. The files
-are 44.1 kHz stereo flac of 5 to 300 s, shortened alike (to a second at least) until they last `--minutes` together. Both contenders read the
-files, encode them and write what comes out; they take turns. Time runs from the moment when the first model is loaded
-until the last file is written: for audioprep that is its whole engine, shards included.
+are 44.1 kHz stereo flac of 5 to 300 s, all shortened alike (but to no less than a second) until they last `--minutes`
+together. Both contenders read the files, encode them and write what comes out; they take turns. Time runs from the
+moment when the first model is loaded until the last file is written: for audioprep that is its whole engine, shards
+included. Leave the machine to it: other work slows down the loops' threads, which wait for each other, more than
+audioprep's processes.
 
 | encoder | the loop it stands beside |
 | --- | --- |

@@ -32,15 +32,21 @@ def verify(
     target: Annotated[
         str | None, typer.Option("--for", help="OUT is an export: find what its trainer stumbles over: stable-audio.")
     ] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="With --for: the trainer's model config, to be checked too.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Check a shard set: checksums, columns, counts, ranges of values. Exit code 1 where something is wrong.
 
     Example: audioprep verify shards --reencode 50 --set dtype=bfloat16
+
+    Example: audioprep verify latents --for stable-audio --model-config model_config.json
     """
     settings = guarded(lambda: key_values(setting or []))
     options = {"out": out, "reencode": reencode, "codec_settings": settings, "device": device, "target": target}
+    options["model_config_file"] = model_config
     execute("verify", options, False, json, quiet)
 
 

@@ -28,6 +28,7 @@ class Settings(CommandSettings):
 
     out: Path = Field(description="Folder of the shard set, or with `target` of the export.")
     target: Literal["stable-audio"] | None = Field(None, description="Check an exported folder: stable-audio.")
+    model_config_file: Path | None = Field(None, description="With `target`: the trainer's model config, to check too.")
     reencode: int = Field(0, ge=0, description="Encode so many items again and compare.")
     device: str = Field("auto", description="Of the comparison: auto, cpu, cuda or cuda:N.")
     codec_settings: dict[str, Any] = Field({}, description="Encode with these settings, to see what they change.")
@@ -42,7 +43,9 @@ def run(settings: Settings, console: Console) -> Summary:
     if settings.target == "stable-audio":
         from audioprep.export.stable_audio_check import check
 
-        return {"out": str(settings.out), "problems": check(settings.out)}
+        with console.counter("Verifying") as counter:
+            problems = check(settings.out, model_config=settings.model_config_file, on_files=counter)
+        return {"out": str(settings.out), "problems": problems}
     dataset = open_dataset(settings.out)
     shards = dataset.shards()
     problems = list(_totals(dataset))
@@ -67,6 +70,8 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do."""
+    if settings.target:
+        return {"out": str(settings.out), "target": settings.target}
     done = (settings.out / "dataset.json").exists()
     return {
         "out": str(settings.out),

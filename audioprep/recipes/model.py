@@ -8,7 +8,18 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from audioprep.commands import clap_score, encode, export, fad, fit_mel_rvq, fit_muq_vq, inspect, tokenize, train, verify
+from audioprep.commands import (
+    clap_score,
+    encode,
+    export,
+    fad,
+    fit_mel_rvq,
+    fit_muq_vq,
+    inspect,
+    tokenize,
+    train,
+    verify,
+)
 
 COMMANDS: dict[str, ModuleType] = {
     "clap-score": clap_score,

@@ -34,7 +34,7 @@ TAR_BLOCK = 512  # items; what is read in one go from a tar is this module's cho
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One data file: an entry of `dataset.json`."""
+    """One data file: an entry of `dataset.json`. What is kept of it belongs to its content, not to its path."""
 
     path: Path
     rows: int
@@ -101,31 +101,31 @@ class ParquetReader(ShardReader):
 
     def __init__(self, dataset: Dataset, split: str) -> None:
         super().__init__(dataset, split)
-        self._groups: list[tuple[Path, int]] = []
+        self._groups: list[tuple[Shard, int]] = []
         rows: list[int] = []
         for shard in self.shards:
-            metadata = _footer(shard.path)
+            metadata = _footer(shard)
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             _check_rows(shard, sum(sizes))
-            self._groups += [(shard.path, group) for group, size in enumerate(sizes) if size]
+            self._groups += [(shard, group) for group, size in enumerate(sizes) if size]
             rows += [size for size in sizes if size]
         self.block_rows = np.array(rows, np.int64)
         if self.shards:
-            schema = _footer(self.shards[0].path).schema.to_arrow_schema()
+            schema = _footer(self.shards[0]).schema.to_arrow_schema()
             self.array_columns = [field.name for field in schema if is_array(field.type)]
             self.vector_columns = [field.name for field in schema if is_vector(field.type)]
 
     def read(self, block: int, columns: Sequence[str]) -> Block:
-        path, group = self._groups[block]
+        shard, group = self._groups[block]
         out: Block = {}
-        with _naming(path):
+        with _naming(shard.path):
             if self.counted is not None and self.counted in columns:
                 frames = self.frames(block)
-                values = read_flat(path, _footer(path), group, self.counted, int(frames.sum()))
+                values = read_flat(shard.path, _footer(shard), group, self.counted, int(frames.sum()))
                 if values is not None:
                     out[self.counted] = Ragged(values, np.concatenate([[0], np.cumsum(frames)]))
             rest = [column for column in columns if column not in out]
-            table = _read_group(path, group, rest) if rest else None
+            table = _read_group(shard, group, rest) if rest else None
         for column in rest:
             assert table is not None
             out[column] = to_values(table[column])
@@ -140,7 +140,7 @@ class TarReader(ShardReader):
 
     def __init__(self, dataset: Dataset, split: str) -> None:
         super().__init__(dataset, split)
-        self._runs: list[tuple[Path, int, int]] = []
+        self._runs: list[tuple[Shard, int, int]] = []
         for shard in self.shards:
             if not _index_path(shard.path).is_file():
                 raise UsageError(
@@ -150,30 +150,30 @@ class TarReader(ShardReader):
             with _naming(_index_path(shard.path)):
                 _check_rows(shard, pq.read_metadata(_index_path(shard.path)).num_rows)
             starts = range(0, shard.rows, TAR_BLOCK)
-            self._runs += [(shard.path, start, min(start + TAR_BLOCK, shard.rows)) for start in starts]
+            self._runs += [(shard, start, min(start + TAR_BLOCK, shard.rows)) for start in starts]
         self.block_rows = np.array([stop - start for _, start, stop in self._runs], np.int64)
         if self.shards:
-            tar = _open_tar(self.shards[0].path)
+            tar = _open_tar(self.shards[0])
             self.array_columns = [name for name in tar.arrays if name in tar.frames]
             self.vector_columns = [name for name in tar.arrays if name not in tar.frames]
 
     def read(self, block: int, columns: Sequence[str]) -> Block:
-        path, start, stop = self._runs[block]
-        tar = _open_tar(path)
+        shard, start, stop = self._runs[block]
+        tar = _open_tar(shard)
         out: Block = {name: tar.arrays[name][start:stop] for name in columns if name in tar.arrays}
         plain = [column for column in columns if column not in out]
         if plain == ["id"]:
             out["id"] = tar.ids(start, stop)
         elif plain:
-            with _naming(path):
+            with _naming(shard.path):
                 items = [tar.item(row) for row in range(start, stop)]
                 out |= {column: [item[column] for item in items] for column in plain}
         return out
 
     def frames(self, block: int) -> NDArray[np.integer]:
-        path, start, stop = self._runs[block]
+        shard, start, stop = self._runs[block]
         assert self.counted
-        return _open_tar(path).frames[self.counted][start:stop]
+        return _open_tar(shard).frames[self.counted][start:stop]
 
 
 class _TarArrays(Sequence[NDArray[np.generic]]):
@@ -289,21 +289,21 @@ def _check_rows(shard: Shard, rows: int) -> None:
 
 
 @lru_cache(maxsize=256)
-def _footer(path: Path) -> pq.FileMetaData:
-    with _naming(path):
-        return pq.read_metadata(path)
+def _footer(shard: Shard) -> pq.FileMetaData:
+    with _naming(shard.path):
+        return pq.read_metadata(shard.path)
 
 
-def _read_group(path: Path, group: int, columns: list[str]) -> pa.Table:
-    with pq.ParquetFile(path, metadata=_footer(path), memory_map=True) as file:
+def _read_group(shard: Shard, group: int, columns: list[str]) -> pa.Table:
+    with pq.ParquetFile(shard.path, metadata=_footer(shard), memory_map=True) as file:
         # Arrow's own threads would take the cores from the other blocks that are being decoded.
         return plain_table(file.read_row_group(group, columns=columns, use_threads=False))
 
 
 @lru_cache(maxsize=4096)
-def _frames(path: Path, group: int) -> NDArray[np.integer]:
-    with _naming(path):
-        return _read_group(path, group, [NUM_FRAMES])[NUM_FRAMES].to_numpy()
+def _frames(shard: Shard, group: int) -> NDArray[np.integer]:
+    with _naming(shard.path):
+        return _read_group(shard, group, [NUM_FRAMES])[NUM_FRAMES].to_numpy()
 
 
 def _index_path(path: Path) -> Path:
@@ -311,9 +311,9 @@ def _index_path(path: Path) -> Path:
 
 
 @lru_cache(maxsize=64)
-def _open_tar(path: Path) -> _Tar:
-    with _naming(path):
-        return _Tar(path)
+def _open_tar(shard: Shard) -> _Tar:
+    with _naming(shard.path):
+        return _Tar(shard.path)
 
 
 def _npy_header(data: mmap.mmap, offset: int) -> tuple[np.dtype, tuple[int, ...]]:

@@ -4,7 +4,10 @@ import sys
 import pytest
 from cli_helpers import Cli
 
-COMMANDS = ["", "tokenize", "fit", "fit mel-rvq", "fit muq-vq", "inspect", "verify", "train", "run", "schema", "doctor"]
+COMMANDS = [
+    "", "tokenize", "encode", "fit", "fit mel-rvq", "fit muq-vq", "inspect", "verify", "fad", "clap-score", "export",
+    "export stable-audio", "train", "run", "schema", "doctor",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -58,7 +58,7 @@ def save_folder(model: DAC, folder: Path, **settings: Any) -> Path:
         upsampling_ratios=model.decoder_rates,
         n_codebooks=model.n_codebooks,
         codebook_size=model.codebook_size,
-        codebook_dim=model.codebook_dim,
+        codebook_dim=model.codebook_dim,  # pyright: ignore[reportArgumentType]
         sampling_rate=model.sample_rate,
         hidden_size=model.latent_dim,
     )
