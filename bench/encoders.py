@@ -388,7 +388,7 @@ def report(name: str, results: list[Result]) -> float:
     return rate
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
     parser.add_argument("--minutes", type=float, default=1.5, help="audio for each encoder")
@@ -396,7 +396,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of audioprep's encoders")
     parser.add_argument("--tiny", action="store_true", help="tiny models, to try the script out; exits 0")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     given = dict(pair.split("=", 1) for pair in options.set)
     ratios = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -47,15 +47,22 @@ def load_codec(
     name, codec = _CODECS[config["model_type"]]
     if not hasattr(transformers, name):
         raise UsageError(f"{weights}: transformers {transformers.__version__} has no {name}: install a newer one")
-    model_class = getattr(transformers, name)
-    if semantic := config.get("semantic_model_config"):
-        # As a dict, upstream takes it for HuBERT's whatever it is, or looks for it on the Hub.
-        config = config | {"semantic_model_config": transformers.AutoConfig.for_model(**semantic)}
-    model = model_class(model_class.config_class.from_dict(config))
+    model = _build(getattr(transformers, name), config, weights)
     wanted = model.state_dict().keys()
     tensors = {_OLD_NAMES.sub(_new_name, key): tensor for key, tensor in load_tensors(weights).items()}
     load_strict(model, {key: tensor for key, tensor in tensors.items() if key in wanted}, weights)
     return codec(spec, settings, model, stem)
+
+
+def _build(model_class: Any, config: dict[str, Any], weights: Path) -> Any:
+    try:
+        if semantic := config.get("semantic_model_config"):
+            # As a dict, upstream takes it for HuBERT's whatever it is, or looks for it on the Hub.
+            config = config | {"semantic_model_config": transformers.AutoConfig.for_model(**semantic)}
+        return model_class(model_class.config_class.from_dict(config))
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        path = weights.with_name("config.json")
+        raise UsageError(f"{path}: no {model_class.__name__} can be built from it ({error}); fetch it again") from error
 
 
 def _new_name(old: re.Match[str]) -> str:
@@ -139,7 +146,7 @@ class Encodec(HfCodec):
 
     def _recall(self, features: list[Tensor]) -> list[Tensor]:
         """Applies the LSTM to each `[1, D, F]`: it goes from left to right, so what follows a row does not matter."""
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" or not features:
             return [self._lstm(feature) for feature in features]
         # A GPU takes as long for one row as for many, and gets them in one shape.
         batch = features[0].new_zeros(self.rows, features[0].shape[1], self.spec.length // self.spec.hop_length)

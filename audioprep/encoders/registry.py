@@ -63,7 +63,10 @@ _OURS = {
     "vae-stable-audio": _vae(weights="stabilityai/stable-audio-open-1.0", subfolder="vae"),
     "vae-songbloom": _vae(weights="CypressYang/SongBloom", config="stable_audio_1920_vae.json"),
     "clap": _clap(),
+    "clap-htsat-fused": _clap(weights="laion/clap-htsat-fused"),
     "clap-htsat-unfused": _clap(weights="laion/clap-htsat-unfused"),
+    "clap-music": _clap(weights="lukewys/laion_clap", file="music_audioset_epoch_15_esc_90.14.pt"),
+    "clap-music-speech": _clap(weights="lukewys/laion_clap", file="music_speech_audioset_epoch_15_esc_89.98.pt"),
 }
 _COLUMNS: dict[Kind, str] = {"tokens": "audio_tokens", "latents": "latents", "embedding": "embedding"}
 _HUB_PREFIX = "hf:"  # any codec that transformers holds, by its repository or folder

@@ -241,6 +241,7 @@ def test_a_gpu_gives_its_lstm_all_rows_at_once(name: str, saved: Any):
     with torch.inference_mode():
         singly = encoder._recall(features)
         encoder.device = torch.device("cuda")  # is asked only which way to go
+        assert encoder._recall([]) == []
         together = encoder._recall(features)
     for one, other in zip(singly, together, strict=True):
         torch.testing.assert_close(one, other)
@@ -372,6 +373,7 @@ def changed(folder: Path, to: Path, **values: Any) -> Path:
         ({"target_bandwidths": []}, "no whole configuration of encodec: IndexError"),
         ({"num_filters": 6}, "weights do not fit its configuration: .* of another shape: "),
         ({"kernel_size": "7"}, "no whole configuration of encodec: TypeError"),
+        ({"codebook_size": 63}, r"no EncodecModel can be built from it \(The codebook_size must be a power of 2"),
     ],
 )
 def test_a_wrong_configuration(values: dict[str, Any], message: str, saved: Any, tmp_path: Path):
