@@ -7,12 +7,22 @@ the file, and then a window of any position gives what the whole file would have
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+class _Now(threading.local):
+    """What a thread's batch needs: on a GPU, two threads are in one model at once."""
+
+    def __init__(self) -> None:
+        self.valid: Tensor | None = None
+        self.length = 0
+        self.masks: dict[int, Tensor] = {}
 
 
 class EdgeMask:
@@ -28,9 +38,7 @@ class EdgeMask:
 
     def __init__(self, model: nn.Module, hop_length: int) -> None:
         self._hop = hop_length
-        self._valid: Tensor | None = None
-        self._length = 0
-        self._masks: dict[int, Tensor] = {}
+        self._now = _Now()
         for module in model.modules():
             if isinstance(module, nn.Conv1d) and any(module.padding):  # pyright: ignore[reportArgumentType]
                 module.register_forward_pre_hook(self._mask)
@@ -42,21 +50,22 @@ class EdgeMask:
         whole = ((valid[:, 0] == 0) & (valid[:, 1] == length)) | (valid[:, 1] == 0)
         if not whole.all():
             start, end = valid[:, :1], -(-valid[:, 1:] // self._hop) * self._hop
-            self._valid, self._length = torch.cat([start, end], 1), length
+            self._now.valid, self._now.length = torch.cat([start, end], 1), length
         try:
             yield
         finally:
-            self._valid = None
-            self._masks.clear()
+            self._now.valid = None
+            self._now.masks.clear()
 
     def _mask(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        if self._valid is None:
+        now = self._now
+        if now.valid is None:
             return None
         layer = inputs[0]
         frames = layer.shape[-1]
-        if frames not in self._masks:
-            start, end = (self._valid * frames // self._length).split(1, dim=1)
+        if frames not in now.masks:
+            start, end = (now.valid * frames // now.length).split(1, dim=1)
             place = torch.arange(frames, device=layer.device)
-            self._masks[frames] = ((place < start) | (place >= end))[:, None]
+            now.masks[frames] = ((place < start) | (place >= end))[:, None]
         # In place: what lies outside the file is of no use to anyone.
-        return (layer.masked_fill_(self._masks[frames], 0.0), *inputs[1:])
+        return (layer.masked_fill_(now.masks[frames], 0.0), *inputs[1:])

@@ -122,7 +122,10 @@ def describe_encoder(name: str, settings: dict[str, Any]) -> EncoderSpec:
         UsageError: no such encoder, no such setting, or no such weights.
     """
     module, validated = _find(name, settings)
-    return module.describe(validated)
+    try:
+        return module.describe(validated)
+    except ModuleNotFoundError as error:  # also where the version of a package is asked for that is not there
+        raise UsageError(f"{name}: needs the package {error.name}: see `audioprep doctor`") from error
 
 
 def load_encoder(name: str, settings: dict[str, Any]) -> Encoder:

@@ -14,7 +14,7 @@ from audioprep.cli.console import QuietConsole
 from audioprep.cli.recipe import run_command
 from audioprep.encoders.clap import Settings, load
 from audioprep.errors import UsageError
-from audioprep.shards.columns import to_arrays, to_vectors
+from audioprep.shards.columns import plain_table, to_arrays, to_vectors
 from audioprep.stages.encode import encode_samples, mean_direction
 
 PROMPTS = {"rain.wav": "rain on a roof", "piano.wav": "a slow piano", "hum.wav": None, "drums.wav": "drums"}
@@ -53,7 +53,7 @@ def score(shards: Path, **options: Any) -> dict[str, Any]:
 
 
 def test_the_columns_hold_what_the_encoder_gives(shards: Path, weights: Path):
-    table = pq.read_table(shards / "data" / "train-00000.parquet")
+    table = plain_table(pq.read_table(shards / "data" / "train-00000.parquet"))
     names = [Path(uri).name for uri in table["uri"].to_pylist()]
     encoder = load(Settings(weights=str(weights)))
     means, windows = to_vectors(table["clap_mean"]), to_arrays(table["clap_all"])

@@ -1,5 +1,7 @@
 """A stack of convolutions, cut into windows, gives what it gives on the whole file."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -66,3 +68,13 @@ def test_without_the_mask_the_ends_differ():
     difference = np.abs(encode_samples(Stack(masked=False), samples) - whole(samples)).max(axis=1)
     assert difference[[0, -1]].min() > 1e-3
     assert difference[5:-5].max() < 1e-6
+
+
+def test_two_threads_in_one_model():
+    """As on a GPU, where one batch is copied while another is computed."""
+    encoder = Stack()
+    songs = [np.random.default_rng(n).uniform(-1, 1, (1, 50 + 37 * n)).astype(np.float32) for n in range(40)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda samples: encode_samples(encoder, samples), songs))
+    for samples, values in zip(songs, found, strict=True):
+        np.testing.assert_allclose(values, whole(samples), atol=1e-6)
