@@ -10,9 +10,10 @@ from typing import Any
 
 # What each extra brings, by the module that shows it is there.
 EXTRAS = {
-    "codecs": ("torch", "transformers", "diffusers", "dac"),
+    "codecs": ("torch", "transformers", "safetensors"),
     "muq": ("muq",),
-    "clap": ("laion_clap",),
+    "descript": ("dac",),
+    "laion": ("laion_clap",),
     "ja": ("pyopenjtalk",),
     "symbolic": ("miditok", "symusic", "music21"),
     "ray": ("ray",),
@@ -51,11 +52,13 @@ def report(found: dict[str, Any]) -> str:
     return describe(found | {"extras": extras, "encoders": encoders})
 
 
-def _state(packages: tuple[str, ...], repository: str | None) -> str:
+def _state(packages: tuple[str, ...], repository: str | None, wants: str | None) -> str:
     """What has to be done before an encoder runs."""
     if packages:
         return f"needs {', '.join(packages)}: see the extras"
-    return f"downloads {repository} at its first use" if repository else "ready"
+    steps = [f"wants {wants}"] if wants else []
+    steps += [f"downloads {repository} at its first use"] if repository else []
+    return "; ".join(steps) or "ready"
 
 
 def _device() -> str:

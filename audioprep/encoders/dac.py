@@ -156,7 +156,7 @@ class Dac(TorchEncoder):
         """
         import torch
 
-        from audioprep.encoders.oobleck import in_slices
+        from audioprep.encoders.slices import in_slices
 
         ids = torch.from_numpy(frames.astype(np.int64)).to(self.device)
         architecture, hop = self._architecture, self.spec.hop_length

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, Field, PositiveInt, ValidationError
 
 from audioprep.encoders.checkpoints import first_of, load_strict, load_tensors, local_files
-from audioprep.encoders.vae_config import Stack
+from audioprep.encoders.receptive_field import decoder_reach, encoder_reach
 from audioprep.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,16 +55,11 @@ class Architecture(BaseModel):
 
     def encoder_context(self) -> int:
         """Frames on either side that a frame depends on."""
-        return max(-(-reach // self.hop_length) for reach in _stack(self.downsampling_ratios).encoder_reach())
+        return max(-(-reach // self.hop_length) for reach in encoder_reach(self.downsampling_ratios))
 
     def decoder_context(self) -> int:
         """Frames on either side that a frame's samples depend on."""
-        return _stack(self.upsampling_ratios[::-1]).decoder_reach()
-
-
-def _stack(strides: list[int]) -> Stack:
-    """Oobleck took over DAC's layers, and with them how far they reach."""
-    return Stack(1, 1, (1,) * len(strides), tuple(strides), 1, snake=True)
+        return decoder_reach(self.upsampling_ratios[::-1])
 
 
 @dataclass(frozen=True, slots=True)

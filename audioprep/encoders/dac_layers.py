@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, normalize, pad
 from transformers.models.dac.modeling_dac import DacEncoder, DacResidualVectorQuantize, Snake1d
 
-from audioprep.encoders.oobleck import in_slices
-from audioprep.encoders.vae_config import RESIDUAL_REACH
+from audioprep.encoders.receptive_field import RESIDUAL_REACH
+from audioprep.encoders.slices import in_slices
 
 _SLICE = 1 << 20  # values in a tensor: 4 MB
 

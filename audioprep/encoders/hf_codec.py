@@ -30,8 +30,8 @@ from pydantic import Field
 from audioprep.encoders import dac
 from audioprep.encoders.base import Encoder, EncoderSpec
 from audioprep.encoders.checkpoints import first_of, local_files, sha256_of_weights
+from audioprep.encoders.receptive_field import encoder_reach
 from audioprep.encoders.torch_encoder import TorchSettings, batch_size, numeric_settings
-from audioprep.encoders.vae_config import Stack
 from audioprep.errors import UsageError
 
 _WEIGHTS = "model.safetensors|pytorch_model.bin"
@@ -163,7 +163,7 @@ def _mimi(config: dict[str, Any], path: Path) -> Architecture:
 
 def _xcodec(config: dict[str, Any], path: Path) -> Architecture:
     ratios = config["acoustic_model_config"]["downsampling_ratios"]
-    reach = Stack(1, 1, (1,) * len(ratios), tuple(ratios), 1, snake=True).encoder_reach()  # DAC's, as Oobleck's
+    reach = encoder_reach(ratios)  # its acoustic encoder is DAC's
     return Architecture(
         **_rvq(config, config["sample_rate"], math.prod(ratios)),
         channels=1,

@@ -12,7 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from audioprep.encoders.vae_config import RESIDUAL_REACH, Stack
+from audioprep.encoders.receptive_field import RESIDUAL_REACH
+from audioprep.encoders.slices import in_slices
+from audioprep.encoders.vae_config import Stack
 
 _SLICE = 8192  # time steps at a level's rate: few enough that a level's tensors stay in a processor's cache
 
@@ -121,18 +123,3 @@ def encode_sliced(encoder: nn.Sequential, stack: Stack, samples: Tensor) -> Tens
         context = -(-(RESIDUAL_REACH + 3) // stride) * stride + 2 * stride
         samples = in_slices(level, samples, size=_SLICE // stride * stride, context=context, down=stride)
     return encoder[len(stack.strides) + 1 :](samples)
-
-
-def in_slices(layers: nn.Module, x: Tensor, *, size: int, context: int, down: int = 1, up: int = 1) -> Tensor:
-    """What `layers(x)` gives, computed for `size` time steps after `size`, with `context` more on either side.
-
-    `down` time steps in give `up` out; `size` and `context` are multiples of `down`.
-    """
-    length = x.shape[-1]
-    parts = []
-    for start in range(0, length, size):
-        end = min(start + size, length)
-        first, last = max(0, start - context), min(end + context, length)
-        part = layers(x[..., first:last])
-        parts.append(part[..., (start - first) // down * up : (end - first) // down * up])
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)

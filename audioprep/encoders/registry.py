@@ -29,6 +29,7 @@ class _Known(NamedTuple):
         column: that its values go to where the user names none.
         packages: that it needs, by the names under which they are imported.
         preset: settings that its name stands for.
+        wants: what the user still has to give.
     """
 
     kind: Kind
@@ -36,18 +37,23 @@ class _Known(NamedTuple):
     column: str
     packages: tuple[str, ...]
     preset: dict[str, Any]
+    wants: str | None = None
+
+
+def _weights(preset: dict[str, Any]) -> str | None:
+    return None if "weights" in preset else "--weights"
 
 
 def _dac(**preset: Any) -> _Known:
-    return _Known("tokens", "dac", "audio_tokens", ("torch", "transformers"), preset)
+    return _Known("tokens", "dac", "audio_tokens", ("torch", "transformers"), preset, _weights(preset))
 
 
 def _vae(**preset: Any) -> _Known:
-    return _Known("latents", "vae", "latents", ("torch", "safetensors"), preset)
+    return _Known("latents", "vae", "latents", ("torch", "safetensors"), preset, _weights(preset))
 
 
 def _clap(**preset: Any) -> _Known:
-    return _Known("embedding", "clap", "clap_embedding", ("torch", "transformers"), preset)
+    return _Known("embedding", "clap", "clap_embedding", ("torch", "transformers"), preset, _weights(preset))
 
 
 _MUQ = {"weights": "OpenMuQ/MuQ-large-msd-iter"}
@@ -58,7 +64,7 @@ _OURS = {
     "dac-24khz": _dac(weights="descript/dac_24khz"),
     "dac-44khz": _dac(weights="descript/dac_44khz"),
     "muq": _Known("latents", "muq", "muq", ("torch", "muq"), _MUQ),
-    "muq-vq": _Known("tokens", "muq_vq", "sketch_tokens", ("torch", "muq"), _MUQ),
+    "muq-vq": _Known("tokens", "muq_vq", "sketch_tokens", ("torch", "muq"), _MUQ, "--set codebook=FILE"),
     "vae": _vae(),
     "vae-stable-audio": _vae(weights="stabilityai/stable-audio-open-1.0", subfolder="vae"),
     "vae-songbloom": _vae(weights="CypressYang/SongBloom", config="stable_audio_1920_vae.json"),
@@ -94,20 +100,22 @@ class Readiness(NamedTuple):
     Attributes:
         packages: that are missing.
         repository: of the Hub, from which its weights would be downloaded.
+        wants: what the user has to give: an option.
     """
 
-    packages: tuple[str, ...]
-    repository: str | None
+    packages: tuple[str, ...] = ()
+    repository: str | None = None
+    wants: str | None = None
 
 
 def readiness(name: str) -> Readiness:
     """What an encoder of this name still needs; plug-ins look after themselves."""
     if name not in _OURS:
-        return Readiness((), None)
+        return Readiness()
     known = _OURS[name]
     missing = tuple(package for package in known.packages if find_spec(package) is None)
     repository = known.preset.get("weights")
-    return Readiness(missing, None if repository is None or is_cached(repository) else repository)
+    return Readiness(missing, None if repository is None or is_cached(repository) else repository, known.wants)
 
 
 def default_column(name: str, kind: Kind) -> str:

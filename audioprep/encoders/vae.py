@@ -23,6 +23,7 @@ from pydantic import Field
 
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.checkpoints import load_strict, sha256_of_weights
+from audioprep.encoders.receptive_field import decoder_reach, encoder_reach
 from audioprep.encoders.torch_encoder import TorchEncoder, TorchSettings, batch_size, numeric_settings
 from audioprep.encoders.vae_config import Stack, VaeConfig, find_files, read_config
 from audioprep.errors import UsageError
@@ -75,7 +76,7 @@ def _find(settings: Settings) -> tuple[VaeConfig, Path]:
 
 def _describe(settings: Settings, config: VaeConfig, checkpoint: Path) -> EncoderSpec:
     hop = config.encoder.hop_length
-    left, right = (-(-reach // hop) * hop for reach in config.encoder.encoder_reach())
+    left, right = (-(-reach // hop) * hop for reach in encoder_reach(config.encoder.strides))
     sampling = {"seed": settings.seed, "numpy": version("numpy")} if settings.posterior == "sample" else {}
     return EncoderSpec(
         name="vae",
@@ -183,13 +184,13 @@ class Vae(TorchEncoder):
         """
         import torch
 
-        from audioprep.encoders.oobleck import in_slices
+        from audioprep.encoders.slices import in_slices
 
         decoder, stack = self._decoder
         latents = torch.from_numpy(frames.astype(np.float32).T[None]).to(self.device)
         with torch.inference_mode():
             samples = in_slices(
-                decoder, latents, size=_DECODED_FRAMES, context=stack.decoder_reach(), up=stack.hop_length
+                decoder, latents, size=_DECODED_FRAMES, context=decoder_reach(stack.strides), up=stack.hop_length
             )
         missing = len(frames) * stack.hop_length - samples.shape[-1]  # after odd strides
         return torch.nn.functional.pad(samples[0], (0, missing)).cpu().numpy()

@@ -29,8 +29,6 @@ _CHECKPOINTS = {
 }
 """What checkpoints are called beside a configuration of this name."""
 
-RESIDUAL_REACH = 3 * (1 + 3 + 9)  # samples on either side: three kernels of 7, dilated by 1, 3 and 9
-
 
 @dataclass(frozen=True, slots=True)
 class Stack:
@@ -62,23 +60,6 @@ class Stack:
     def widths(self) -> tuple[int, ...]:
         """Channels of every level, the one at the audio's rate first."""
         return (self.width, *(self.width * multiple for multiple in self.multiples))
-
-    def encoder_reach(self) -> tuple[int, int]:
-        """Samples before a frame's first one, and after its last one, that the frame depends on."""
-        left = right = 1  # of the last convolution, in frames
-        for stride in reversed(self.strides):
-            padding = math.ceil(stride / 2)
-            left = left * stride + padding + RESIDUAL_REACH
-            right = right * stride + 2 * stride - 1 - padding + RESIDUAL_REACH
-        return left + 3, right + 3 - (self.hop_length - 1)
-
-    def decoder_reach(self) -> int:
-        """Frames on either side that a frame's samples depend on, or one more."""
-        reach, rate = 4.0, 1
-        for stride in reversed(self.strides):
-            reach += 2 / rate + RESIDUAL_REACH / (rate * stride)
-            rate *= stride
-        return math.ceil(reach)
 
 
 @dataclass(frozen=True, slots=True)

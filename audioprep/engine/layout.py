@@ -55,7 +55,7 @@ class Layout:
         try:
             self.private.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"{self.out}: cannot be created: {error.strerror}. Choose another --out.") from error
+            raise UsageError(f"{self.out}: cannot be created: {error.strerror}. Choose another folder.") from error
         holder = self.private / "lock.json"
         lock = FileLock(self.private / "lock")
         try:
@@ -63,7 +63,7 @@ class Layout:
         except Timeout as error:
             who = holder.read_text().strip() if holder.exists() else "unknown"
             raise UsageError(
-                f"{self.out}: another run is writing here ({who}). Wait for it, stop it, or choose another --out."
+                f"{self.out}: another run is writing here ({who}). Wait for it, stop it, or choose another folder."
             ) from error
         try:
             holder.write_text(f"process {os.getpid()} on {os.uname().nodename}\n")
@@ -90,8 +90,8 @@ class Layout:
         if not self.out.exists() or self.private.is_dir():
             return
         if not self.out.is_dir():
-            raise UsageError(f"{self.out}: is a file. Choose a folder for --out.")
+            raise UsageError(f"{self.out}: is a file. Choose a folder.")
         if any(self.out.iterdir()):
             raise UsageError(
-                f"{self.out}: is not empty and was not made by audioprep. Choose an empty or new folder for --out."
+                f"{self.out}: is not empty and was not made by audioprep. Choose an empty or new folder."
             )
