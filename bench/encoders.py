@@ -274,6 +274,12 @@ ENCODERS: dict[str, tuple[Callable[[Path, bool], dict[str, Any]], Callable[..., 
 }
 
 
+def registered(encoder: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The name and the settings by which audioprep knows an encoder of these benchmarks."""
+    settings = dict(settings)
+    return (f"hf:{settings.pop('weights')}" if encoder in ("mimi", "encodec") else encoder), settings
+
+
 def run_loop(encoder: str, settings: dict[str, Any], corpus: Corpus, out: Path, device: str) -> Result:
     import torch
 
@@ -304,9 +310,7 @@ def run_audioprep(encoder: str, settings: dict[str, Any], corpus: Corpus, out: P
             if progress.elapsed:
                 self.started = min(self.started, time.perf_counter() - progress.elapsed)
 
-    if encoder == "mimi":
-        settings = dict(settings)
-        encoder = f"hf:{settings.pop('weights')}"
+    encoder, settings = registered(encoder, settings)
     stage = Encode(encoder, settings, describe_encoder(encoder, settings | {"device": device}), "values")
     job = Job((str(corpus.folder),), out, (ReadText(), stage), {"values": stage.spec.to_dict()}, ShardSettings())
     clock = Clock()

@@ -1,14 +1,19 @@
-"""The benchmark of the encoders runs, with a tiny model."""
+"""The benchmarks of the encoders run, with tiny models."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
 
-def test_both_contenders_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+@pytest.fixture(autouse=True)
+def _path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
+
+
+def test_both_contenders_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     bench = importlib.import_module("encoders")
     monkeypatch.setattr(bench, "FILES", 2)
     monkeypatch.setattr(bench, "measure", lambda contender, device: contender())  # without a process for each
@@ -20,3 +25,11 @@ def test_both_contenders_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     lines = capsys.readouterr().out.splitlines()
     names = [line.split("  ")[0] for line in lines if line[0] != " "]
     assert names == ["mimi: loop", "mimi: audioprep"]
+
+
+def test_what_bfloat16_changes_is_measured(capsys: pytest.CaptureFixture[str]):
+    bench = importlib.import_module("precision")
+    assert bench.main(["--tiny", "--seconds", "1", "--encoders", "encodec", "clap"]) == 0
+    tokens, values = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"encodec +dtype=bfloat16 +[1-9][\d.]*% of codes; first codebook .*", tokens)
+    assert re.fullmatch(r"clap +dtype=bfloat16 +relative error [\d.]+e-0[123], smallest cosine 0\.9\d+", values)

@@ -1,0 +1,104 @@
+"""What the faster modes of the neural encoders change: each beside float32, on the same device and the same music.
+
+The models have their original sizes and random weights, which spread their values less evenly than trained ones: the
+shares tell which encoder is sensitive, and how much more its later codebooks are than its first. For your own weights
+and audio: `audioprep verify OUT --reencode 50 --set dtype=bfloat16`.
+
+Tokens: the share of codes that differ, of all codebooks, of the first and of the last. Latents and embeddings: the
+root mean square of the difference to that of the values, and the smallest cosine of a frame.
+
+Run: `python bench/precision.py [--encoders dac encodec mimi muq-vq vae clap] [--modes dtype=bfloat16] [--seconds 20]
+[--device cpu] [--tiny]`; on a GPU also `--modes dtype=bfloat16 tf32=true compile=true`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from decode import write_music
+from encoders import ENCODERS, registered
+from numpy.typing import NDArray
+
+from audioprep.audio import load_audio
+from audioprep.encoders.registry import load_encoder
+from audioprep.stages.encode import encode_samples
+
+
+def make_encodec(folder: Path, tiny: bool) -> dict[str, Any]:
+    import torch
+    from transformers import EncodecConfig, EncodecModel
+
+    model = EncodecModel(EncodecConfig(**({"num_filters": 4, "hidden_size": 16, "codebook_dim": 16} if tiny else {})))
+    for name, codebook in model.named_buffers():
+        if name.endswith("embed"):
+            torch.nn.init.normal_(codebook)
+    model.save_pretrained(folder)
+    return {"weights": str(folder)}
+
+
+def make_clap(folder: Path, tiny: bool) -> dict[str, Any]:
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+
+    audio: dict[str, Any] = {"patch_embeds_hidden_size": 16, "depths": [1, 1, 1, 1], "hidden_size": 128}
+    text: dict[str, Any] = {"vocab_size": 16, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    text["num_attention_heads"] = 1
+    config = ClapConfig(audio_config=audio, text_config=text) if tiny else ClapConfig()
+    ClapModel(config).save_pretrained(folder)
+    ClapFeatureExtractor(truncation="rand_trunc", padding="repeatpad").save_pretrained(folder)
+    return {"weights": str(folder)}
+
+
+MAKERS: dict[str, Callable[[Path, bool], dict[str, Any]]] = {name: maker for name, (maker, _) in ENCODERS.items()} | {
+    "encodec": make_encodec,
+    "clap": make_clap,
+}
+
+
+def tokens_changed(exact: NDArray[Any], faster: NDArray[Any]) -> str:
+    changed = (exact != faster).mean(axis=0)
+    return f"{changed.mean():.2%} of codes; first codebook {changed[0]:.2%}, last of {len(changed)} {changed[-1]:.2%}"
+
+
+def values_changed(exact: NDArray[Any], faster: NDArray[Any]) -> str:
+    exact, faster = exact.astype(np.float64), faster.astype(np.float64)
+    error = np.sqrt(np.square(exact - faster).mean() / np.square(exact).mean())
+    lengths = np.linalg.norm(exact, axis=-1) * np.linalg.norm(faster, axis=-1)
+    return f"relative error {error:.2e}, smallest cosine {((exact * faster).sum(-1) / lengths).min():.6f}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", nargs="+", choices=list(MAKERS), default=list(MAKERS))
+    parser.add_argument("--modes", nargs="+", default=["dtype=bfloat16"], metavar="NAME=VALUE")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--tiny", action="store_true", help="tiny models, to try the script out")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        music = Path(temporary, "music.wav")
+        write_music(music, options.seconds)
+        for encoder in options.encoders:
+            folder = Path(temporary, encoder)
+            folder.mkdir()
+            name, settings = registered(encoder, MAKERS[encoder](folder, options.tiny))
+            settings["device"] = options.device
+            values = []
+            for mode in ["", *options.modes]:
+                loaded = load_encoder(name, settings | ({} if mode == "" else dict([mode.split("=", 1)])))
+                spec = loaded.spec
+                samples, _ = load_audio(music, sample_rate=spec.sample_rate, channels=spec.channels)
+                values.append(encode_samples(loaded, samples))
+                if mode:
+                    compare = tokens_changed if spec.kind == "tokens" else values_changed
+                    print(f"{encoder:10}{mode:18}{compare(values[0], values[-1])}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
