@@ -10,8 +10,35 @@ from typing import Annotated, Any
 import typer
 
 from audioprep.cli import encoding, shard_sets
-from audioprep.cli.execute import INTERRUPTED, OK, USAGE, console_for, execute, finish, guarded, key_values, say_error
-from audioprep.cli.options import DryRun, Json, Quiet
+from audioprep.cli.execute import (
+    INTERRUPTED,
+    OK,
+    USAGE,
+    console_for,
+    execute,
+    finish,
+    guarded,
+    key_values,
+    say_error,
+    settings_of,
+)
+from audioprep.cli.options import DryRun, Json, Limit, Quiet, Sources
+
+
+def lint(
+    source: Sources,
+    target: Annotated[str, typer.Option("--for", help="The model that shall read the texts: heartmula.")] = "heartmula",
+    report: Annotated[Path | None, typer.Option(help="Write every finding here, a JSON object a line.")] = None,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find what a model would take badly in tags and lyrics. Exit code 1 where a person has to mend something.
+
+    Example: audioprep lint ~/songs --report findings.jsonl
+    """
+    execute("lint", settings_of(locals()), dry_run, json, quiet)
 
 
 def train(
@@ -112,6 +139,7 @@ for command in (
     shard_sets.verify,
     shard_sets.fad,
     shard_sets.clap_score,
+    lint,
     train,
     run,
     schema,

@@ -92,6 +92,4 @@ class Layout:
         if not self.out.is_dir():
             raise UsageError(f"{self.out}: is a file. Choose a folder.")
         if any(self.out.iterdir()):
-            raise UsageError(
-                f"{self.out}: is not empty and was not made by audioprep. Choose an empty or new folder."
-            )
+            raise UsageError(f"{self.out}: is not empty and was not made by audioprep. Choose an empty or new folder.")

@@ -1,0 +1,106 @@
+"""`audioprep lint`: what a model would take badly in the tags and lyrics of a corpus, before anything is computed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.corpus.entry import Entry
+from audioprep.corpus.scan import scan
+from audioprep.corpus.sidecars import read_text
+from audioprep.engine.commit import atomic_path, sweep
+from audioprep.errors import InputError, UsageError
+from audioprep.text.findings import Finding
+from audioprep.text.heartmula import normalize_lyrics, normalize_tags
+
+_SHOWN = 20
+
+
+class Settings(CommandSettings):
+    """Settings of `audioprep lint`."""
+
+    source: list[str] = Field(min_length=1, description="Files, folders, manifests, saved data sets.")
+    target: Literal["heartmula"] = Field("heartmula", description="The model that shall read the texts: heartmula.")
+    report: Path | None = Field(None, description="Write every finding here, a JSON object a line.")
+    limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
+
+
+def run(settings: Settings, console: Console) -> Summary:
+    """Reads the texts of a corpus, and counts what is wrong with them; no audio is decoded, no text is changed.
+
+    Raises:
+        UsageError: a source does not exist or holds no audio, or a manifest has no column with paths.
+    """
+    normalized, open_ = Tally[str](), Tally[str]()
+    problems: list[str] = []
+    items = clean = 0
+    with console.counter("Reading texts") as reading, _report(settings.report) as write:
+        for items, entry in enumerate(_entries(settings), start=1):
+            findings = list(_findings(entry))
+            clean += not findings
+            for finding in findings:
+                (open_ if finding.fixed is None else normalized)[finding.rule] += 1
+                if finding.fixed is None and len(problems) < _SHOWN:
+                    problems.append(
+                        f"{entry.uri}: {finding.field}, line {finding.line}: {finding.rule}: {finding.text}"
+                    )
+                write(entry, finding)
+            reading(items, None)
+    if not items:
+        raise UsageError(f"{', '.join(settings.source)}: holds no audio files, beside which texts would lie")
+    if (unseen := open_.total() - len(problems)) > 0:
+        problems.append(f"and {unseen} more" + ("" if settings.report else ": --report FILE lists them all"))
+    return {
+        "items": items,
+        "clean": clean,
+        "mended_by_normalizing": dict(normalized.most_common()),
+        "to_be_mended": dict(open_.most_common()),
+        **({"report": str(settings.report)} if settings.report else {}),
+        "problems": problems,
+    }
+
+
+def plan(settings: Settings, console: Console) -> Summary:
+    """Says what `run` would read."""
+    return {"items": sum(1 for _ in _entries(settings)), "target": settings.target}
+
+
+def _entries(settings: Settings) -> Iterator[Entry]:
+    for number, entry in enumerate(scan(settings.source)):
+        if number == settings.limit:
+            return
+        yield entry
+
+
+def _findings(entry: Entry) -> Iterator[Finding]:
+    try:
+        text = read_text(entry)
+    except InputError as error:
+        yield Finding("text", 1, "unreadable", error.detail)
+        return
+    yield from normalize_tags(text.get("tags", ""))[1]
+    yield from normalize_lyrics(text.get("lyrics", ""))[1]
+
+
+@contextmanager
+def _report(path: Path | None) -> Iterator[Callable[[Entry, Finding], None]]:
+    """Gives what writes a finding into the report, if there is one; it is there whole or not at all."""
+    if path is None:
+        yield lambda entry, finding: None
+        return
+    scratch = path.with_name(path.name + ".scratch")
+    with atomic_path(path, scratch) as temporary, temporary.open("w", encoding="utf-8") as file:
+
+        def write(entry: Entry, finding: Finding) -> None:
+            file.write(json.dumps({"uri": entry.uri} | asdict(finding), ensure_ascii=False) + "\n")
+
+        yield write
+    sweep(scratch)

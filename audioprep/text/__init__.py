@@ -1,0 +1,1 @@
+"""What models expect of tags and lyrics. Knows nothing of files, shards or trainers."""
