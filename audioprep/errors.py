@@ -43,6 +43,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     TIMEOUT = "timeout"
     CRASHED = "crashed"
+    TOKENS = "tokens"
 
 
 class InputError(AudioprepError):

@@ -34,7 +34,8 @@ def make_encodec(folder: Path, tiny: bool) -> dict[str, Any]:
     import torch
     from transformers import EncodecConfig, EncodecModel
 
-    model = EncodecModel(EncodecConfig(**({"num_filters": 4, "hidden_size": 16, "codebook_dim": 16} if tiny else {})))
+    small: dict[str, Any] = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
+    model = EncodecModel(EncodecConfig(**(small if tiny else {})))
     for name, codebook in model.named_buffers():
         if name.endswith("embed"):
             torch.nn.init.normal_(codebook)

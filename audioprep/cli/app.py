@@ -135,6 +135,7 @@ export = _group("Write the layout that another project's trainer reads.")
 for command in (
     encoding.tokenize,
     encoding.encode,
+    encoding.import_tokens,
     shard_sets.inspect,
     shard_sets.verify,
     shard_sets.fad,

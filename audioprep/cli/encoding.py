@@ -115,6 +115,42 @@ def encode(
     execute("encode", options, dry_run, json, quiet)
 
 
+def import_tokens(
+    source: Sources,
+    out: Annotated[Path, typer.Option(help="Folder of the shard set.")],
+    codec: Annotated[
+        str, typer.Option(help="What made the tokens: heartcodec, dac-44khz, dac-24khz, dac-16khz, encodec-…, mimi.")
+    ],
+    tokens: Annotated[
+        str, typer.Option(help="Where a recording's tokens are: .npy, .npz, or .pt of tensors.")
+    ] = "{folder}/{stem}.npy",
+    num_codebooks: Annotated[int | None, typer.Option(min=1, help="Codebooks in the files. Default: all.")] = None,
+    column: Annotated[str, typer.Option(help="Column for the tokens.")] = "audio_tokens",
+    format: Format = "parquet",
+    splits: Splits = "train=1.0",
+    shard_mb: ShardMb = 512,
+    workers: Workers = 0,
+    part_size: PartSize = None,
+    limit: Limit = None,
+    check: Check = "size",
+    retry_failed: RetryFailed = False,
+    isolated: Isolated = False,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take over tokens that another tool has made, [frames, codebooks] or the reverse, with their recordings' texts.
+
+    Shape, range and frames a second are checked. A recording without good tokens is a row of failures.parquet.
+
+    Example: audioprep import-tokens ~/songs --out shards --codec heartcodec --tokens '~/tokens/{stem}.npy'
+    """
+    options = settings_of(locals())
+    options["splits"] = guarded(lambda: _splits(splits))
+    execute("import-tokens", options, dry_run, json, quiet)
+
+
 def fit_mel_rvq(
     source: Sources,
     out: Annotated[Path, typer.Option(help="The weights file to write (.safetensors).")],

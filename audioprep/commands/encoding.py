@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import Field, PositiveInt
 
@@ -20,6 +21,7 @@ from audioprep.errors import UsageError
 from audioprep.shards.columns import ITEM_COLUMNS
 from audioprep.shards.writers import Format
 from audioprep.stages.encode import Encode
+from audioprep.stages.imported import ImportTokens
 from audioprep.stages.text import ReadText
 
 
@@ -56,13 +58,27 @@ class EncoderChoice(CommandSettings):
         """
         settings = self.settings if self.weights is None else self.settings | {"weights": _absolute(self.weights)}
         spec = describe_encoder(self.encoder, settings | {"device": device})
-        column = self.column or default_column(self.encoder, spec.kind)
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", column) or column in (*ITEM_COLUMNS, "num_frames"):
-            raise UsageError(f"column {column}: choose a name of small letters, digits and _ that no other column has")
+        column = check_column(self.column or default_column(self.encoder, spec.kind))
         return Encode(self.encoder, settings, spec, column)
 
 
-def run_encoders(settings: RunSettings, choices: list[EncoderChoice], console: Console) -> Summary:
+class Choice(Protocol):
+    """What says how a column is made."""
+
+    def stage(self, device: str) -> Encode | ImportTokens: ...
+
+
+def check_column(name: str) -> str:
+    """
+    Raises:
+        UsageError: a column that is computed cannot be called so.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in (*ITEM_COLUMNS, "num_frames"):
+        raise UsageError(f"column {name}: choose a name of small letters, digits and _ that no other column has")
+    return name
+
+
+def run_encoders(settings: RunSettings, choices: Sequence[Choice], console: Console) -> Summary:
     """Encodes what is not yet encoded.
 
     Raises:
@@ -84,7 +100,7 @@ def run_encoders(settings: RunSettings, choices: list[EncoderChoice], console: C
     } | ({} if totals["encoder_busy"] is None else {"encoder_busy": totals["encoder_busy"]})
 
 
-def plan_encoders(settings: RunSettings, choices: list[EncoderChoice], console: Console) -> Summary:
+def plan_encoders(settings: RunSettings, choices: Sequence[Choice], console: Console) -> Summary:
     """Says what `run_encoders` would do, and writes nothing."""
     job, options = _job(settings, choices)
     with console.observer() as observer:
@@ -99,7 +115,7 @@ def plan_encoders(settings: RunSettings, choices: list[EncoderChoice], console: 
     }
 
 
-def _job(settings: RunSettings, choices: list[EncoderChoice]) -> tuple[Job, Options]:
+def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options]:
     device = resolve_device(settings.device)
     stages = [choice.stage(device) for choice in choices]
     names = [stage.column for stage in stages]
@@ -127,10 +143,12 @@ def _job(settings: RunSettings, choices: list[EncoderChoice]) -> tuple[Job, Opti
     return job, options
 
 
-def _earlier_stages(out: Path) -> list[Encode]:
-    """The encoders whose columns a shard set has already: they stay, and run over what is new in the corpus."""
+def _earlier_stages(out: Path) -> list[Encode | ImportTokens]:
+    """What made the columns that a shard set has already: they stay, and what is new in the corpus gets them too."""
     return [
-        Encode(**stage["origin"], spec=EncoderSpec.from_dict(stage["settings"]["encoder"]), column=column)
+        (ImportTokens if "tokens" in stage["origin"] else Encode)(
+            **stage["origin"], spec=EncoderSpec.from_dict(stage["settings"]["encoder"]), column=column
+        )
         for column, stage in recorded_stages(out).items()
         if stage["origin"]
     ]

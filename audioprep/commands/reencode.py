@@ -14,6 +14,7 @@ from audioprep.commands.base import Console
 from audioprep.corpus.entry import Entry
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.registry import describe_encoder
+from audioprep.errors import UsageError
 from audioprep.shards.columns import to_values
 from audioprep.shards.dataset import Dataset
 from audioprep.shards.tables import read_tables
@@ -84,9 +85,13 @@ def reencode(
         console: shows how far it is.
 
     Raises:
-        UsageError: an encoder cannot be loaded.
+        UsageError: an encoder cannot be loaded, or there is none.
     """
-    stages = [_stage(column, encoder, device, settings) for column, encoder in dataset.encoders.items()]
+    # Imported tokens have no encoder.
+    encoders = {column: encoder for column, encoder in dataset.encoders.items() if "encoder" in encoder}
+    stages = [_stage(column, encoder, device, settings) for column, encoder in encoders.items()]
+    if not stages:
+        raise UsageError(f"{dataset.folder}: its tokens were imported: there is no encoder to compare them with")
     found = {
         stage.column: Comparison(stage.spec == EncoderSpec.from_dict(dataset.encoders[stage.column]))
         for stage in stages

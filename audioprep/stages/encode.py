@@ -54,16 +54,7 @@ class Encode:
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema(
-            [
-                ("id", pa.string()),
-                ("duration", pa.float64()),
-                ("sample_rate", pa.int32()),
-                ("channels", pa.int32()),
-                (self.column, _column_type(self.spec)),
-                ("num_frames", pa.int32()),
-            ]
-        )
+        return item_schema(self.column, self.spec)
 
     @staticmethod
     def run(stages: Sequence[Encode], entries: Sequence[Entry], resources: Resources) -> Iterator[tuple[str, Outcome]]:
@@ -167,6 +158,20 @@ def mean_direction(embeddings: NDArray[np.generic]) -> NDArray[np.float32]:
     """The mean of embeddings `[F, D]`, made one long: float32 `[D]`. Where it is zero, so is the result."""
     mean = embeddings.mean(axis=0, dtype=np.float64)
     return (mean / (np.linalg.norm(mean) or 1.0)).astype(np.float32)
+
+
+def item_schema(column: str, spec: EncoderSpec) -> pa.Schema:
+    """What a stage gives that reads audio: what is known of the file, and a column of what an encoder makes."""
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("duration", pa.float64()),
+            ("sample_rate", pa.int32()),
+            ("channels", pa.int32()),
+            (column, _column_type(spec)),
+            ("num_frames", pa.int32()),
+        ]
+    )
 
 
 def _column_type(spec: EncoderSpec) -> pa.DataType:
