@@ -40,6 +40,8 @@ class EncoderSpec:
         codebook_size: ids of a codebook are in `[0, codebook_size)`, for tokens.
         dim: `D`, for latents and embeddings.
         pooling: `mean`: an item's embeddings are averaged to one vector of length 1; None: all are kept.
+        frame_count: `begun`: a frame that has begun counts; `one-more`: one more than are whole, as far as the
+            windows of the file reach (HeartCodec).
         settings: whatever else can change a value: dtype, device class, TF32, versions of libraries.
     """
 
@@ -57,6 +59,7 @@ class EncoderSpec:
     codebook_size: int | None = None
     dim: int | None = None
     pooling: Literal["mean"] | None = None
+    frame_count: Literal["begun", "one-more"] = "begun"
     settings: dict[str, Setting] = field(default_factory=dict)
 
     @property
@@ -72,9 +75,13 @@ class EncoderSpec:
     def num_frames(self, samples: int) -> int:
         """Frames that `samples` samples give.
 
-        A frame of tokens or latents that has begun counts. Embeddings are of long stretches that overlap: the last
-        one is the first that reaches the end.
+        Of tokens and latents, `frame_count` says which frames count. Embeddings are of long stretches that overlap:
+        the last one is the first that reaches the end.
         """
+        if self.frame_count == "one-more":
+            # Floating point on purpose: 0.08 s of a recording may be a little less than a frame. So upstream counts.
+            windows = -(-samples // self.window)
+            return min(int(samples / self.sample_rate * self.frame_rate) + 1, windows * self.window // self.hop_length)
         if self.kind == "embedding":
             samples = max(0, samples - self.right_context - self.window) + self.hop_length
         return -(-samples // self.hop_length)
@@ -120,6 +127,11 @@ class Encoder(Protocol):
 class Decoder(Protocol):
     """An encoder that can also go back to sound."""
 
+    @property
+    def decoded_rate(self) -> int:
+        """Of the samples that come out of `decode`, in Hz; most often `spec.sample_rate`."""
+        ...
+
     def decode(self, frames: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Turns tokens `[F, K]` or latents `[F, D]` into samples float32 `[C, F * hop_length]`."""
+        """Turns tokens `[F, K]` or latents `[F, D]` into samples float32 `[C, F / frame_rate * decoded_rate]`."""
         ...

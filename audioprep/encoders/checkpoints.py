@@ -185,8 +185,8 @@ def _numpy_numbers() -> list[Any]:
     return [*((scalar, name) for name in names), np.dtype, *{type(np.dtype(code)) for code in codes}]
 
 
-def load_strict(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Puts tensors into a model that needs just these.
+def load_strict(model: nn.Module, tensors: dict[str, Tensor], path: Path, *, assign: bool = False) -> None:
+    """Puts tensors into a model that needs just these; with `assign` they become its own, for a model without memory.
 
     Raises:
         UsageError: some are missing, left over, or of another shape.
@@ -210,4 +210,4 @@ def load_strict(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
         raise UsageError(
             f"{path}: its weights do not fit its configuration: {said}. Give weights that belong together."
         )
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=assign)

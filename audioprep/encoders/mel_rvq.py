@@ -145,6 +145,10 @@ class MelRvq:
     def spec(self) -> EncoderSpec:
         return self._spec
 
+    @property
+    def decoded_rate(self) -> int:
+        return self._spec.sample_rate
+
     def encode(self, samples: NDArray[np.float32], valid: NDArray[np.int64]) -> NDArray[np.generic]:
         """Encodes windows; each one's tokens depend on its own samples only, wherever it stands in the batch.
 

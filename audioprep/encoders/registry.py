@@ -63,6 +63,13 @@ _OURS = {
     "dac-16khz": _dac(weights="descript/dac_16khz"),
     "dac-24khz": _dac(weights="descript/dac_24khz"),
     "dac-44khz": _dac(weights="descript/dac_44khz"),
+    "heartcodec": _Known(
+        "tokens",
+        "heartcodec",
+        "audio_tokens",
+        ("torch", "transformers"),
+        {"weights": "HeartMuLa/HeartCodec-oss-encoder"},
+    ),
     "muq": _Known("latents", "muq", "muq", ("torch", "muq"), _MUQ),
     "muq-vq": _Known("tokens", "muq_vq", "sketch_tokens", ("torch", "muq"), _MUQ, "--set codebook=FILE"),
     "vae": _vae(),

@@ -88,6 +88,11 @@ class TorchEncoder(ABC):
         """
 
     @property
+    def decoded_rate(self) -> int:
+        """See `audioprep.encoders.base.Decoder`; for those that are one."""
+        return self.spec.sample_rate
+
+    @property
     def rows(self) -> int:
         """Windows that are encoded at once: `spec.batch_size`, or less since memory ran out."""
         return self._rows
