@@ -39,7 +39,7 @@ class Settings(TorchSettings):
 
     decoder: str = Field(
         default="HeartMuLa/HeartCodec-oss-20260123",
-        description="Of the decoder, which has the codebooks: a folder, or a repository of the Hub: org/name[@revision].",
+        description="The decoder, which has the codebooks: a folder, or a repository of the Hub: org/name[@revision].",
     )
     num_codebooks: int | None = Field(default=None, ge=1, description="Use only the first so many codebooks.")
     backend: Literal["audioprep", "heartlib"] = Field(

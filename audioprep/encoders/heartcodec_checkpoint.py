@@ -12,7 +12,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ _DECODER: dict[str, Any] = {
     "default_kernel_size": 7, "delay_kernel_size": 5, "init_channel": 64, "res_kernel_size": 7,
 }  # fmt: skip
 # What is built in here.
-_REQUIRED_ENCODER = {"version": "vqv12", "chunk_samples": WINDOW}
+_REQUIRED_ENCODER = {"version": "vqv12", "chunk_samples": WINDOW, "query.interval": 2}
 _REQUIRED_DECODER = {"use_cosine_sim": False, "norm_type": "ada_norm_single", "num_bands": 1, "causal": True}
 
 
@@ -190,8 +191,8 @@ def _read_config(path: Path, defaults: dict[str, Any], required: dict[str, Any])
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{path}: cannot be read as a configuration ({error}); fetch it again") from error
     for name, value in required.items():
-        if config[name] != value:
-            raise UsageError(f"{path}: {name} is {config[name]}, and HeartCodec is known here with {value} alone")
+        if (found := reduce(getitem, name.split("."), config)) != value:
+            raise UsageError(f"{path}: {name} is {found}, and HeartCodec is known here with {value} alone")
     return config
 
 
@@ -227,5 +228,5 @@ def _opened(path: Path, framework: str) -> Any:
         return safe_open(path, framework=framework)
     except (SafetensorError, OSError) as error:
         raise UsageError(
-            f"{path}: cannot be read as safetensors ({error}), and HeartCodec is opened in no other format; fetch it again"
+            f"{path}: cannot be read as safetensors ({error}), which HeartCodec comes as; no other format is opened"
         ) from error

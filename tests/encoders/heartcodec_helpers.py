@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchaudio
+from encoder_helpers import music
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -55,6 +59,7 @@ def save_heartcodec(folder: Path, seed: int = 0, encoder: dict[str, Any] = ENCOD
     decoder_model = HeartDecoder(_filled(DECODER | decoder, _DECODER))
     for model in (encoder_model, decoder_model):
         randomise(model)
+    fit_quantizer(decoder_model.flow_matching.vq_embed, outputs(encoder_model))
     (folder / "encoder").mkdir(parents=True)
     (folder / "decoder").mkdir()
     (folder / "encoder" / "encoder_config.json").write_text(json.dumps(encoder))
@@ -86,12 +91,37 @@ def randomise(model: nn.Module) -> None:
                 value.uniform_(0.5, 2.0)
             elif last in ("cls_token", "scale", "zero_cond_embedding1") or "scale_shift_table" in last:
                 value.normal_(std=0.3)
-            elif last == "embed":
-                value.normal_(std=0.5 ** int(name.split("layers.")[1].split(".")[0]))
             elif last in ("embed_avg", "cluster_size"):
                 value.uniform_()
             elif last == "initted":
                 value.fill_(True)
+
+
+@torch.no_grad()
+def outputs(encoder: HeartEncoder) -> Tensor:
+    """What the encoder gives for music: `[F, D]`."""
+    used = deepcopy(encoder).eval()
+    used.feature_extractors.drop_unused()
+    return used.by_channel(torch.from_numpy(stereo(30.0, 0)[:, :WINDOW]))
+
+
+@torch.no_grad()
+def fit_quantizer(quantizer: Any, rows: Tensor) -> None:
+    """Makes the rows use all codebooks: a random network gives rows that are much alike."""
+    projected = rows @ quantizer.project_in.weight.T
+    deviation = projected.std(0)
+    quantizer.project_in.weight /= deviation[:, None]
+    quantizer.project_in.bias.copy_(-projected.mean(0) / deviation)
+    left = quantizer.project_in(rows)
+    for layer in quantizer.layers:
+        codewords = layer._codebook.embed[0]
+        codewords.copy_(left[torch.randint(len(left), (len(codewords),))] * 0.9)
+        left = left - codewords[torch.cdist(left, codewords).argmin(1)]
+
+
+def stereo(seconds: float, seed: int) -> NDArray[np.float32]:
+    """float32 `[2, T]` at 24 kHz."""
+    return np.concatenate([music(seconds, 2 * seed), music(seconds, 2 * seed + 1)])
 
 
 def load(folder: Path, **settings: Any) -> heartcodec.HeartCodec:
