@@ -138,6 +138,7 @@ for command in (
     encoding.import_tokens,
     shard_sets.inspect,
     shard_sets.verify,
+    shard_sets.listen,
     shard_sets.fad,
     shard_sets.clap_score,
     lint,

@@ -50,6 +50,27 @@ def verify(
     execute("verify", options, False, json, quiet)
 
 
+def listen(
+    out: ShardSet,
+    item: Annotated[str, typer.Argument(metavar="ITEM", help="Its id, the first digits of it, or the file's name.")],
+    column: Annotated[str | None, typer.Option(help="Column of tokens or latents. Default: the only one.")] = None,
+    dest: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path(),
+    encoder: Annotated[str | None, typer.Option(help="What decodes tokens that were imported.")] = None,
+    setting: EncoderSetting = None,
+    device: Device = "auto",
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write an item's recording, and beside it what its tokens or latents sound like.
+
+    Example: audioprep listen shards my_song.flac --dest compare
+    """
+    options = settings_of(locals())
+    options["settings"] = guarded(lambda: key_values(options.pop("setting") or []))
+    execute("listen", options, dry_run, json, quiet)
+
+
 def export_stable_audio(
     out: ShardSet,
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write to.")],
