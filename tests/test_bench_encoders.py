@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from audioprep.samples import sample_folder
+
 
 @pytest.fixture(autouse=True)
 def _path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,3 +35,14 @@ def test_what_bfloat16_changes_is_measured(capsys: pytest.CaptureFixture[str]):
     tokens, values = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"encodec +dtype=bfloat16 +[1-9][\d.]*% of codes; first codebook .*", tokens)
     assert re.fullmatch(r"clap +dtype=bfloat16 +relative error [\d.]+e-0[123], smallest cosine 0\.9\d+", values)
+
+
+def test_quality_of_fewer_codebooks_is_lower(capsys: pytest.CaptureFixture[str]):
+    bench = importlib.import_module("heartcodec_quality")
+    music = sample_folder() / "music" / "bach_chorale_bwv269.flac"
+    encoders = ["--encoder", "mel-rvq", "--encoder", "mel-rvq,num_codebooks=1"]
+    assert bench.main([str(music), "--seconds", "3", *encoders]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["log-mel", "STFT"]
+    all_, one = (float(row.split()[1]) for row in rows)
+    assert 0 < all_ < one
