@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from decode import write_music
 from encoders import ENCODERS, registered
 from numpy.typing import NDArray
@@ -31,7 +32,6 @@ from audioprep.stages.encode import encode_samples
 
 
 def make_encodec(folder: Path, tiny: bool) -> dict[str, Any]:
-    import torch
     from transformers import EncodecConfig, EncodecModel
 
     small: dict[str, Any] = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
@@ -87,6 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         for encoder in options.encoders:
             folder = Path(temporary, encoder)
             folder.mkdir()
+            torch.manual_seed(0)
             name, settings = registered(encoder, MAKERS[encoder](folder, options.tiny))
             settings["device"] = options.device
             values = []
