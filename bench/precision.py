@@ -31,16 +31,51 @@ from audioprep.encoders.registry import load_encoder
 from audioprep.stages.encode import encode_samples
 
 
+def draw_codebooks(layers: Any, embedding: torch.Tensor, table: str) -> None:
+    """Makes codewords of an untrained residual quantizer's own inputs `[1, D, F]`, so that many of them are used.
+
+    Args:
+        layers: its stages.
+        embedding: of some music.
+        table: what a codebook calls its buffer of codewords.
+    """
+    for layer in layers:
+        words = layer.codebook.get_buffer(table)
+        frames = embedding[0].T
+        noise = torch.randn(words.shape) * frames.std(0)
+        words.copy_(frames[torch.randint(len(frames), (len(words),))] + noise / 2)
+        embedding = embedding - layer.decode(layer.encode(embedding))
+
+
 def make_encodec(folder: Path, tiny: bool) -> dict[str, Any]:
     from transformers import EncodecConfig, EncodecModel
 
     small: dict[str, Any] = {"num_filters": 4, "hidden_size": 16, "codebook_dim": 16}
-    model = EncodecModel(EncodecConfig(**(small if tiny else {})))
-    for name, codebook in model.named_buffers():
-        if name.endswith("embed"):
-            torch.nn.init.normal_(codebook)
+    model: Any = EncodecModel(EncodecConfig(**(small if tiny else {})))
+    with torch.no_grad():
+        draw_codebooks(model.quantizer.layers, model.encoder(_music(folder)), "embed")
     model.save_pretrained(folder)
     return {"weights": str(folder)}
+
+
+def make_mimi(folder: Path, tiny: bool) -> dict[str, Any]:
+    from transformers import MimiConfig, MimiModel
+
+    small: dict[str, Any] = {"num_filters": 4, "hidden_size": 16, "num_hidden_layers": 1, "upsample_groups": 16}
+    model: Any = MimiModel(MimiConfig(**(small if tiny else {})))
+    with torch.no_grad():
+        features = model.encoder_transformer(model.encoder(_music(folder)).transpose(1, 2))[0].transpose(1, 2)
+        embedding = model.downsample(features)
+        for half in model.quantizer.children():
+            draw_codebooks(half.layers, half.input_proj(embedding), "embed_sum")
+    model.save_pretrained(folder)
+    return {"weights": str(folder)}
+
+
+def _music(folder: Path) -> torch.Tensor:
+    """Other music than what is encoded later: `[1, 1, T]` at 24 kHz."""
+    write_music(folder / "fit.wav", 40)
+    return torch.from_numpy(load_audio(folder / "fit.wav", sample_rate=24_000, channels=1)[0][None, :, 20 * 24_000 :])
 
 
 def make_clap(folder: Path, tiny: bool) -> dict[str, Any]:
@@ -55,10 +90,8 @@ def make_clap(folder: Path, tiny: bool) -> dict[str, Any]:
     return {"weights": str(folder)}
 
 
-MAKERS: dict[str, Callable[[Path, bool], dict[str, Any]]] = {name: maker for name, (maker, _) in ENCODERS.items()} | {
-    "encodec": make_encodec,
-    "clap": make_clap,
-}
+MAKERS: dict[str, Callable[[Path, bool], dict[str, Any]]] = {name: maker for name, (maker, _) in ENCODERS.items()}
+MAKERS |= {"mimi": make_mimi, "encodec": make_encodec, "clap": make_clap}
 
 
 def tokens_changed(exact: NDArray[Any], faster: NDArray[Any]) -> str:
