@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioprep.cli import encoding, shard_sets
+from audioprep.cli import encoding, exports, shard_sets
 from audioprep.cli.execute import (
     INTERRUPTED,
     OK,
@@ -150,6 +150,7 @@ for command in (
     app.command()(command)
 fit.command("mel-rvq")(encoding.fit_mel_rvq)
 fit.command("muq-vq")(encoding.fit_muq_vq)
-export.command("stable-audio")(shard_sets.export_stable_audio)
+export.command("stable-audio")(exports.export_stable_audio)
+export.command("simpletuner")(exports.export_simpletuner)
 app.add_typer(fit, name="fit")
 app.add_typer(export, name="export")

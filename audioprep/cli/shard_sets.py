@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audioprep.cli.execute import execute, guarded, key_values, settings_of
-from audioprep.cli.options import Device, DryRun, EncoderSetting, Json, Overwrite, Quiet, ShardSet
+from audioprep.cli.options import Device, DryRun, EncoderSetting, Json, Quiet, ShardSet
 
 
 def inspect(
@@ -69,59 +69,6 @@ def listen(
     options = settings_of(locals())
     options["settings"] = guarded(lambda: key_values(options.pop("setting") or []))
     execute("listen", options, dry_run, json, quiet)
-
-
-def export_stable_audio(
-    out: ShardSet,
-    dest: Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write to.")],
-    layout: Annotated[str, typer.Option(help="sat: for stable-audio-tools; sa3: for stable-audio-3.")] = "sat",
-    crop_frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames of a crop: the model config's sample_size / samples a frame.")
-    ] = None,
-    crops: Annotated[
-        str | None, typer.Option(help="grid: all of each track; random; whole. Default: grid; for sa3 whole.")
-    ] = None,
-    crop_hop: Annotated[
-        int | None, typer.Option(min=1, help="grid: frames from one crop to the next. Default: --crop-frames.")
-    ] = None,
-    tail: Annotated[
-        str, typer.Option(help="grid: what is left at a track's end: align (a last crop ends with it), pad or drop.")
-    ] = "align",
-    crops_per_track: Annotated[int, typer.Option(min=1, help="random: crops of each track.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="random: of the places.")] = 0,
-    short: Annotated[
-        str, typer.Option(help="Tracks shorter than a crop: pad (with the latents of silence) or drop.")
-    ] = "pad",
-    silence: Annotated[
-        Path | None, typer.Option(help="The latents of silence (.npy, 1 x D x N). Default: the encoder makes them.")
-    ] = None,
-    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
-    column: Annotated[str, typer.Option(help="The column of latents.")] = "latents",
-    split: Annotated[str, typer.Option(help="Which split.")] = "train",
-    prompt_column: Annotated[
-        str | None, typer.Option(help="Column of the prompts. Default: prompt, else tags.")
-    ] = None,
-    default_prompt: Annotated[str, typer.Option(help="Prompt of the tracks that have none.")] = "",
-    exclude: Annotated[
-        Path | None, typer.Option(help="File with inputs to leave out (exclude_paths.txt): a path a line.")
-    ] = None,
-    root: Annotated[list[Path] | None, typer.Option(help="Folder that paths are relative to; can be repeated.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tracks.")] = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write latents for the trainers of Stable Audio; the same command again goes on where it stopped.
-
-    Example: audioprep export stable-audio shards latents --crop-frames 1024
-
-    Example: audioprep export stable-audio shards latents --crop-frames 1024 --crops random --crops-per-track 4
-
-    Example: audioprep export stable-audio shards latents --layout sa3
-    """
-    options = settings_of(locals()) | {"format": "stable-audio", "root": root or []}
-    execute("export", options, dry_run, json, quiet)
 
 
 def fad(

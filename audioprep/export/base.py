@@ -14,10 +14,6 @@ from audioprep.engine.commit import read_json, sweep, write_json
 from audioprep.engine.layout import Layout
 from audioprep.errors import SystemFault, UsageError
 
-# What is made from one shard begins with its name, be it a folder or a file.
-_FOLDER = re.compile(r"\w+-\d{5,}")
-_FILE = re.compile(r"\w+-\d{5,}_.*\.(npy|json)")
-
 
 class Destination:
     """A folder with what was exported from a shard set, shard by shard, beside records of what is done.
@@ -26,9 +22,10 @@ class Destination:
         folder: new, empty, or made by an earlier export.
         settings: all that decides what comes out, as plain values; another export may not mix with them.
         extras: names of the files that describe the whole; they are there only while it is complete.
+        made: the names (from `folder`) of all that is made from single shards, and of nothing else.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, Any], extras: Collection[str]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], extras: Collection[str], made: re.Pattern[str]) -> None:
         self.folder = folder
         self.private = folder / ".audioprep"
         self._layout = Layout(folder)
@@ -36,6 +33,7 @@ class Destination:
         self._settings_file = self.private / "export.json"
         self._settings = settings
         self._extras = extras
+        self._made = made
 
     @contextmanager
     def writing(self, overwrite: bool) -> Iterator[None]:
@@ -76,7 +74,9 @@ class Destination:
     def record(self, shard: str, digest: str) -> dict[str, Any] | None:
         """What `commit` was told of a shard, if that is still so and its files are there."""
         record = read_json(self._records / f"{shard}.json")
-        if record is None or record["digest"] != digest or not all(map(self._exists, record["files"])):
+        if record is None or record["digest"] != digest:
+            return None
+        if not all((self.folder / name).is_file() for name in record["files"]):
             return None
         return record
 
@@ -91,14 +91,24 @@ class Destination:
         Raises:
             SystemFault: it cannot be written.
         """
-        target, temporary = self.folder / name, self._layout.scratch / "unfinished"
+        with self.new(name) as unfinished:
+            unfinished.write_bytes(data)
+
+    @contextmanager
+    def new(self, name: str) -> Iterator[Path]:
+        """Gives a path to write a file to, which then gets its name: it is there whole or not at all.
+
+        Raises:
+            SystemFault: it cannot be written.
+        """
+        target, unfinished = self.folder / name, self._layout.scratch / name.replace("/", "_")
         try:
-            temporary.write_bytes(data)
+            yield unfinished
             try:
-                os.replace(temporary, target)
+                os.replace(unfinished, target)
             except FileNotFoundError:  # its folder is new
-                target.parent.mkdir(exist_ok=True)
-                os.replace(temporary, target)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(unfinished, target)
         except OSError as error:
             raise SystemFault(
                 f"{target}: cannot be written: {error.strerror}. Mend that (make room, or choose another folder) and "
@@ -111,7 +121,7 @@ class Destination:
         Args:
             shard: its name.
             digest: of all that its files depend on.
-            files: their names without suffix.
+            files: their names.
             counts: what is to be known of them later.
         """
         os.sync()  # once for some thousand files: an fsync for each of them would take far longer
@@ -120,38 +130,33 @@ class Destination:
         return record
 
     def remove_others(self, files: Collection[str]) -> None:
-        """Removes what earlier exports of shards left here that is none of `files` (names without suffix)."""
+        """Removes what earlier exports of shards left here that is none of `files`."""
         wanted = set(files)
-        for name in list(self._made()):
-            if name.rpartition(".")[0] not in wanted:
-                (self.folder / name).unlink()
-        for folder in self._folders():
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        # From the leaves up, so that a folder which has become empty is met after its files.
+        for parent, _, names in os.walk(self.folder, topdown=False):
+            paths = [Path(parent, name) for name in names]
+            others = [path for path in paths if self._is_made(path) and self._name(path) not in wanted]
+            for path in others:
+                path.unlink()
+            if others and not os.listdir(parent) and Path(parent) != self.folder:
+                os.rmdir(parent)
 
-    def _exists(self, file: str) -> bool:
-        return all((self.folder / f"{file}{suffix}").is_file() for suffix in (".npy", ".json"))
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def _is_made(self, path: Path) -> bool:
+        return self._made.fullmatch(self._name(path)) is not None
 
     def _clear(self) -> None:
         """Removes what exports wrote here, and nothing else."""
         if self._settings_file.exists():
             self.reopen()
             self.remove_others(())
-            shutil.rmtree(self._records, ignore_errors=True)
-            for path in (*self.private.glob("silence"), self._settings_file):
-                path.unlink()
-
-    def _folders(self) -> list[Path]:
-        return [path for path in self.folder.iterdir() if _FOLDER.fullmatch(path.name) and path.is_dir()]
-
-    def _made(self) -> Iterator[str]:
-        """Names of the files, with suffix, that were made from shards."""
-        yield from filter(_FILE.fullmatch, os.listdir(self.folder))
-        for folder in self._folders():
-            with os.scandir(folder) as entries:
-                yield from (
-                    f"{folder.name}/{entry.name}" for entry in entries if entry.name.endswith((".npy", ".json"))
-                )
+            for path in self.private.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif not path.name.startswith("lock"):
+                    path.unlink()
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

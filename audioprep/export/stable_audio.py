@@ -13,8 +13,9 @@ import json
 import logging
 import math
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -30,19 +31,20 @@ from audioprep.export.base import Destination
 from audioprep.export.crops import CropPlan, Piece
 from audioprep.export.exclusions import Exclusions
 from audioprep.export.silence import read_silence, silence_of
+from audioprep.export.source import Item, ShardItems, Source
 from audioprep.shards.dataset import Dataset
-from audioprep.shards.reading import Shard, ShardReader, open_split
 
 logger = logging.getLogger(__name__)
 
 LayoutName = Literal["sat", "sa3"]
 Short = Literal["pad", "drop"]
 Dtype = Literal["float16", "float32"]
-Item = dict[str, Any]
 
 FILELIST, CONFIG, DETAILS, SILENCE = "filelist.txt", "dataset_config.json", "details.json", "silence.npy"
 # Sample rate, samples a frame and channels of latents that the published models of a layout are for.
 PUBLISHED: dict[LayoutName, tuple[int, int, int]] = {"sat": (44100, 2048, 64), "sa3": (44100, 4096, 256)}
+# What is made from one shard begins with its name, be it a folder or a file.
+_MADE = re.compile(r"\w+-\d{5,}(/|_)[^/]*\.(npy|json)")
 _SILENT_SAMPLES = 12_582_912  # 285 s at 44.1 kHz, as upstream's; its loader repeats them where it needs more
 _LONGEST_SECONDS = 380.0  # of a clip, by default, in stable-audio-3's training
 
@@ -126,18 +128,17 @@ class StableAudioExport:
         if ".npy" in str(self.folder):
             raise UsageError(f"{self.folder}: the trainers replace `.npy` wherever it is in a path; name it otherwise")
         self._options = options
-        self._reader = open_split(out, options.split)
-        self._encoder = _encoder(self._reader.dataset, options.column)
+        self._source = Source(out, options.split, options.limit)
+        self._encoder = _encoder(self._source.dataset, options.column)
         self._spec = EncoderSpec.from_dict(self._encoder)
-        self._prompts, self._columns = _columns(self._reader.dataset, options)
-        self._destination = Destination(self.folder, self._settings(out), (FILELIST, CONFIG, DETAILS))
+        self._prompts, self._columns = _columns(self._source.dataset, options)
+        self._destination = Destination(self.folder, self._settings(out), (FILELIST, CONFIG, DETAILS), _MADE)
         self._silence: NDArray[np.float32] | None = None
 
     @property
     def items(self) -> int:
         """Items that are looked at."""
-        rows = sum(shard.rows for shard in self._reader.shards)
-        return min(rows, self._options.limit or rows)
+        return self._source.items
 
     def refuse_other_settings(self) -> None:
         """See `Destination.refuse_other_settings`."""
@@ -161,23 +162,16 @@ class StableAudioExport:
                 self._put_array(SILENCE, silence[None].transpose(0, 2, 1))
             files: list[str] = []
             counts = Counts()
-            done = 0
-            for shard, blocks in _by_shard(self._reader):
-                rows = min(shard.rows, self.items - done)
-                if rows:
-                    record = self._shard(shard, self._items(blocks, rows, done, on_items), rows)
-                    files += record["files"]
-                    counts.add(Counts(**record["counts"]))
-                done += rows
-                on_items(done, self.items)
+            for shard in self._source.shards(self._columns, on_items):
+                record = self._shard(shard)
+                files += record["files"]
+                counts.add(Counts(**record["counts"]))
             self._refuse_nothing(counts)
             return self._finish(files, counts)
 
-    def _shard(self, shard: Shard, items: Iterator[Item], rows: int) -> dict[str, Any]:
+    def _shard(self, shard: ShardItems) -> dict[str, Any]:
         """Writes the items of a shard, where that is not done, and gives its record."""
-        stem = shard.path.stem
-        wanted = digest({"sha256": shard.sha256, "rows": rows})
-        record = self._destination.record(stem, wanted)
+        record = self._destination.record(shard.name, shard.digest)
         if record:
             return record
         self._destination.reopen()
@@ -185,21 +179,12 @@ class StableAudioExport:
         files: list[str] = []
         counts = Counts()
         seen: Counter[str] = Counter()
-        for item in items:
+        for item in shard.items:
             seen[item["id"]] += 1
             copy = f"_{seen[item['id']]}" if seen[item["id"]] > 1 else ""
-            files += self._item(item, f"{stem}{separator}{item['id']}{copy}", counts)
-        return self._destination.commit(stem, wanted, files, asdict(counts))
-
-    def _items(self, blocks: range, rows: int, before: int, on_items: Callable[[int, int], None]) -> Iterator[Item]:
-        """The first `rows` items of some blocks."""
-        done = 0
-        for block in blocks:
-            values = self._reader.read(block, self._columns)
-            for row in range(min(rows - done, len(values["id"]))):
-                yield {column: values[column][row] for column in self._columns}
-                done += 1
-                on_items(before + done, self.items)
+            names = self._item(item, f"{shard.name}{separator}{item['id']}{copy}", counts)
+            files += [f"{name}{suffix}" for name in names for suffix in (".npy", ".json")]
+        return self._destination.commit(shard.name, shard.digest, files, asdict(counts))
 
     def _item(self, item: Item, name: str, counts: Counts) -> list[str]:
         """Writes the pieces of one item and gives their names."""
@@ -315,7 +300,7 @@ class StableAudioExport:
     def _finish(self, files: list[str], counts: Counts) -> dict[str, Any]:
         """Writes what describes the whole."""
         options, spec = self._options, self._spec
-        listed = "".join(f"{name}.npy\n" for name in files).encode()
+        listed = "".join(f"{name}\n" for name in files if name.endswith(".npy")).encode()
         there = self.folder / FILELIST
         if not there.is_file() or there.read_bytes() != listed:  # what was made from shards that are gone or changed
             self._destination.reopen()
@@ -386,14 +371,3 @@ def _columns(dataset: Dataset, options: Options) -> tuple[list[str], list[str]]:
     prompts = [name for name in wanted if name in known]
     columns = ("id", "uri", "duration", "license", "source", *prompts, options.column)
     return prompts, [name for name in dict.fromkeys(columns) if name in known]
-
-
-def _by_shard(reader: ShardReader) -> Iterator[tuple[Shard, range]]:
-    """The shards of a split, each with its blocks."""
-    block = 0
-    for shard in reader.shards:
-        first, rows = block, 0
-        while rows < shard.rows:
-            rows += int(reader.block_rows[block])
-            block += 1
-        yield shard, range(first, block)

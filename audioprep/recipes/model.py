@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from audioprep.commands import (
     clap_score,
     encode,
-    export,
+    export_simpletuner,
+    export_stable_audio,
     fad,
     fit_mel_rvq,
     fit_muq_vq,
@@ -27,7 +28,8 @@ from audioprep.commands import (
 COMMANDS: dict[str, ModuleType] = {
     "clap-score": clap_score,
     "encode": encode,
-    "export": export,
+    "export-simpletuner": export_simpletuner,
+    "export-stable-audio": export_stable_audio,
     "fad": fad,
     "fit-mel-rvq": fit_mel_rvq,
     "fit-muq-vq": fit_muq_vq,

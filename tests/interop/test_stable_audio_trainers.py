@@ -22,7 +22,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audioprep.cli.console import QuietConsole
-from audioprep.commands import encode, export
+from audioprep.commands import encode, export_stable_audio
 from audioprep.export.stable_audio_check import check
 from audioprep.shards.reading import open_split
 
@@ -153,7 +153,7 @@ def exported(shards: Path, tmp_path: Path) -> Exporter:
 
     def make(**settings: Any) -> Path:
         dest = tmp_path / "latents"
-        export.run(export.Settings(format="stable-audio", out=shards, dest=dest, **settings), QuietConsole())
+        export_stable_audio.run(export_stable_audio.Settings(out=shards, dest=dest, **settings), QuietConsole())
         assert check(dest) == []
         return dest
 

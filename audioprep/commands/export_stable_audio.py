@@ -1,9 +1,8 @@
-"""`audioprep export stable-audio`: latents in the layout that a trainer reads."""
+"""`audioprep export stable-audio`: latents as the trainers of Stable Audio read them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, PositiveInt
 
@@ -18,9 +17,8 @@ _ONLY: dict[str, Mode] = {"crop_hop": "grid", "tail": "grid", "crops_per_track":
 
 
 class Settings(CommandSettings):
-    """Settings of `audioprep export`."""
+    """Settings of `audioprep export stable-audio`."""
 
-    format: Literal["stable-audio"] = Field(description="Whose trainers shall read it.")
     out: Path = Field(description="Folder of the shard set.")
     dest: Path = Field(description="Folder to write to.")
     layout: LayoutName = Field("sat", description="sat: stable-audio-tools; sa3: stable-audio-3.")

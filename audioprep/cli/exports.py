@@ -1,0 +1,131 @@
+"""The commands that write another project's layout: one a trainer, each with a module of `audioprep.commands`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audioprep.cli.execute import execute, settings_of
+from audioprep.cli.options import DryRun, Json, Overwrite, Quiet, ShardSet
+
+Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write to.")]
+Split = Annotated[str, typer.Option(help="Which split.")]
+Exclude = Annotated[Path | None, typer.Option(help="File with inputs to leave out (exclude_paths.txt): a path a line.")]
+Root = Annotated[list[Path] | None, typer.Option(help="Folder that paths are relative to; can be repeated.")]
+
+
+def export_stable_audio(
+    out: ShardSet,
+    dest: Dest,
+    layout: Annotated[str, typer.Option(help="sat: for stable-audio-tools; sa3: for stable-audio-3.")] = "sat",
+    crop_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a crop: the model config's sample_size / samples a frame.")
+    ] = None,
+    crops: Annotated[
+        str | None, typer.Option(help="grid: all of each track; random; whole. Default: grid; for sa3 whole.")
+    ] = None,
+    crop_hop: Annotated[
+        int | None, typer.Option(min=1, help="grid: frames from one crop to the next. Default: --crop-frames.")
+    ] = None,
+    tail: Annotated[
+        str, typer.Option(help="grid: what is left at a track's end: align (a last crop ends with it), pad or drop.")
+    ] = "align",
+    crops_per_track: Annotated[int, typer.Option(min=1, help="random: crops of each track.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="random: of the places.")] = 0,
+    short: Annotated[
+        str, typer.Option(help="Tracks shorter than a crop: pad (with the latents of silence) or drop.")
+    ] = "pad",
+    silence: Annotated[
+        Path | None, typer.Option(help="The latents of silence (.npy, 1 x D x N). Default: the encoder makes them.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float16 or float32.")] = "float16",
+    column: Annotated[str, typer.Option(help="The column of latents.")] = "latents",
+    split: Split = "train",
+    prompt_column: Annotated[
+        str | None, typer.Option(help="Column of the prompts. Default: prompt, else tags.")
+    ] = None,
+    default_prompt: Annotated[str, typer.Option(help="Prompt of the tracks that have none.")] = "",
+    exclude: Exclude = None,
+    root: Root = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tracks.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write latents for the trainers of Stable Audio; the same command again goes on where it stopped.
+
+    Example: audioprep export stable-audio shards latents --crop-frames 1024
+
+    Example: audioprep export stable-audio shards latents --crop-frames 1024 --crops random --crops-per-track 4
+
+    Example: audioprep export stable-audio shards latents --layout sa3
+    """
+    execute("export-stable-audio", settings_of(locals()) | {"root": root or []}, dry_run, json, quiet)
+
+
+def export_simpletuner(
+    out: ShardSet,
+    dest: Dest,
+    layout: Annotated[
+        str, typer.Option(help="folder: Parquet and token files; inline: all in the Parquet; jsonl: a local index.")
+    ] = "folder",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Rows of a step: train_batch_size x GPUs x gradient_accumulation_steps.")
+    ] = 1,
+    tokens: Annotated[
+        str, typer.Option(help="Token files: npy, or pt (which its loader of MiniMax reads, too).")
+    ] = "npy",
+    ending_rows: Annotated[
+        bool, typer.Option("--ending-rows", help="A last row of 8193 at every song's end, to teach endings.")
+    ] = False,
+    long: Annotated[
+        str,
+        typer.Option(
+            help="Songs that do not fit: segment (where it is known which lyrics a piece has), segment-all (the others "
+            "with empty lyrics) or drop."
+        ),
+    ] = "segment",
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames of a row, 12.5 a second. Default: what 8192 rows leave.")
+    ] = None,
+    cut_multiple: Annotated[
+        int, typer.Option(min=1, help="Cuts are at multiples of so many frames: HeartCodec's chunk.")
+    ] = 372,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="HeartMuLa's tokenizer.json, to count prompts; else a byte counts as a token.")
+    ] = None,
+    column: Annotated[str, typer.Option(help="The column of tokens.")] = "audio_tokens",
+    split: Split = "train",
+    tags_column: Annotated[str, typer.Option(help="Column of the tags.")] = "tags",
+    lyrics_column: Annotated[
+        str, typer.Option(help="Column of the lyrics; songs without are instrumentals.")
+    ] = "lyrics",
+    name: Annotated[
+        str | None, typer.Option(help="What the data set's id begins with. Default: the folder's name.")
+    ] = None,
+    location: Annotated[
+        str | None, typer.Option(help="The folder's absolute path on the trainer's machine. Default: as here.")
+    ] = None,
+    hub: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="inline: the repository that it will be uploaded to.")
+    ] = None,
+    exclude: Exclude = None,
+    root: Root = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many songs.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write HeartCodec tokens for SimpleTuner, to train HeartMuLa; the same command again goes on where it stopped.
+
+    Example: audioprep export simpletuner shards heartmula
+
+    Example: audioprep export simpletuner shards heartmula --batch-size 4 --max-frames 2232 --ending-rows
+
+    Example: audioprep export simpletuner shards heartmula --layout inline --hub me/my-songs
+    """
+    execute("export-simpletuner", settings_of(locals()) | {"root": root or []}, dry_run, json, quiet)
