@@ -30,10 +30,17 @@ def verify(
     ] = None,
     device: Device = "auto",
     target: Annotated[
-        str | None, typer.Option("--for", help="OUT is an export: find what its trainer stumbles over: stable-audio.")
+        str | None,
+        typer.Option("--for", help="OUT is an export: find what its trainer stumbles over: stable-audio, simpletuner."),
     ] = None,
     model_config: Annotated[
-        Path | None, typer.Option(help="With --for: the trainer's model config, to be checked too.")
+        Path | None, typer.Option(help="stable-audio: the trainer's model config, to be checked too.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="simpletuner: HeartMuLa's tokenizer.json, to count prompts exactly.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="simpletuner: rows of a step. Default: what its config.json says.")
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -43,10 +50,12 @@ def verify(
     Example: audioprep verify shards --reencode 50 --set dtype=bfloat16
 
     Example: audioprep verify latents --for stable-audio --model-config model_config.json
+
+    Example: audioprep verify heartmula --for simpletuner
     """
     settings = guarded(lambda: key_values(setting or []))
     options = {"out": out, "reencode": reencode, "codec_settings": settings, "device": device, "target": target}
-    options["model_config_file"] = model_config
+    options |= {"model_config_file": model_config, "tokenizer": tokenizer, "batch_size": batch_size}
     execute("verify", options, False, json, quiet)
 
 

@@ -5,16 +5,16 @@ An exported folder is checked for what its trainer stumbles over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
-from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.commands.base import CommandSettings, Console, Counter, Summary
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
 from audioprep.engine.commit import sha256_of
@@ -23,13 +23,17 @@ from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.imported import RATE_TOLERANCE
 
+Target = Literal["simpletuner", "stable-audio"]
+
 
 class Settings(CommandSettings):
     """Settings of `audioprep verify`."""
 
     out: Path = Field(description="Folder of the shard set, or with `target` of the export.")
-    target: Literal["stable-audio"] | None = Field(None, description="Check an exported folder: stable-audio.")
-    model_config_file: Path | None = Field(None, description="With `target`: the trainer's model config, to check too.")
+    target: Target | None = Field(None, description="Check an exported folder: stable-audio or simpletuner.")
+    model_config_file: Path | None = Field(None, description="stable-audio: the trainer's model config, to check too.")
+    tokenizer: Path | None = Field(None, description="simpletuner: HeartMuLa's tokenizer.json, to count prompts with.")
+    batch_size: PositiveInt | None = Field(None, description="simpletuner: rows of a step. Default: as in config.json.")
     reencode: int = Field(0, ge=0, description="Encode so many items again and compare.")
     device: str = Field("auto", description="Of the comparison: auto, cpu, cuda or cuda:N.")
     codec_settings: dict[str, Any] = Field({}, description="Encode with these settings, to see what they change.")
@@ -41,11 +45,9 @@ def run(settings: Settings, console: Console) -> Summary:
     Raises:
         UsageError: the folder is no shard set.
     """
-    if settings.target == "stable-audio":
-        from audioprep.export.stable_audio_check import check
-
+    if settings.target:
         with console.counter("Verifying") as counter:
-            problems = check(settings.out, model_config=settings.model_config_file, on_files=counter)
+            problems = _EXPORTS[settings.target](settings, counter)
         return {"out": str(settings.out), "problems": problems}
     dataset = open_dataset(settings.out)
     shards = dataset.shards()
@@ -78,6 +80,29 @@ def plan(settings: Settings, console: Console) -> Summary:
         "out": str(settings.out),
         "shards": len(open_dataset(settings.out).shards()) if done else "unknown yet",
     }
+
+
+def _simpletuner(settings: Settings, counter: Counter) -> list[str]:
+    from audioprep.export.simpletuner_check import check
+
+    return check(
+        settings.out,
+        tokenizer=settings.tokenizer,
+        batch_size=settings.batch_size,
+        on_rows=lambda done: counter(done, None),
+    )
+
+
+def _stable_audio(settings: Settings, counter: Counter) -> list[str]:
+    from audioprep.export.stable_audio_check import check
+
+    return check(settings.out, model_config=settings.model_config_file, on_files=counter)
+
+
+_EXPORTS: dict[Target, Callable[[Settings, Counter], list[str]]] = {
+    "simpletuner": _simpletuner,
+    "stable-audio": _stable_audio,
+}
 
 
 def _totals(dataset: Dataset) -> Iterator[str]:

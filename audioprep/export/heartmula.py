@@ -67,11 +67,15 @@ class PromptLength:
         tokenizer: HeartMuLa's `tokenizer.json`. Without it a byte counts as one token, which is an upper bound: its
             vocabulary is one of byte pairs.
 
+    Attributes:
+        unit: what it counts.
+
     Raises:
         UsageError: the file is no tokenizer.
     """
 
     def __init__(self, tokenizer: Path | None) -> None:
+        self.unit = "by the tokenizer" if tokenizer else "in bytes; --tokenizer counts it exactly"
         self._tokenizer = None
         if tokenizer:
             from tokenizers import Tokenizer

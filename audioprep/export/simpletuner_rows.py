@@ -136,4 +136,5 @@ class Rows:
         if len(own) == CODEBOOKS:
             return Fault.EIGHT_FRAMES
         stop = seconds if last else piece.stop / FRAME_RATE
-        return Row(tags.strip(), lyrics, own, piece, max(stop - piece.start / FRAME_RATE, 1 / FRAME_RATE), emptied)
+        lasting = max(stop - piece.start / FRAME_RATE, 1 / FRAME_RATE)
+        return Row(tags.strip(), lyrics, own, piece, round(lasting, 3), emptied)

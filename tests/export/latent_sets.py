@@ -6,6 +6,7 @@ Channel 0 of every frame is the frame's number, channel 1 that of the item, so t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,19 +58,30 @@ def write_latent_set(
 ) -> Path:
     """One file a shard; the latents of an item are a function of its place in the whole."""
     assert spec.dim
-    schema = pa.schema(
-        {name: pa.string() for name in _TEXTS}
-        | {"duration": pa.float64(), "latents": array_type(pa.float16(), spec.dim), "num_frames": pa.int32()}
-    )
+    number = itertools.count()
+    rows = [
+        [item | {"latents": latents_of(next(number), item["num_frames"], spec.dim)} for item in items]
+        for items in shards
+    ]
+    encoder = spec.to_dict() | {"encoder": "vae", "encoder_settings": {"weights": "somewhere"}}
+    return write_set(root, rows, _TEXTS, {"latents": array_type(pa.float16(), spec.dim)}, {"latents": encoder}, storage)
+
+
+def write_set(
+    root: Path,
+    shards: Sequence[Sequence[Item]],
+    texts: Sequence[str],
+    arrays: dict[str, pa.DataType],
+    encoders: dict[str, Any],
+    storage: Format = "parquet",
+) -> Path:
+    """A shard set of these rows, one file a shard; the first array's frames are in `num_frames`."""
+    columns = {name: pa.string() for name in texts} | {"duration": pa.float64()} | arrays | {"num_frames": pa.int32()}
+    schema = pa.schema(columns)
     for folder in ("data", "index"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     entries = []
-    number = 0
-    for index, items in enumerate(shards):
-        rows = []
-        for item in items:
-            rows.append(item | {"latents": latents_of(number, item["num_frames"], spec.dim)})
-            number += 1
+    for index, rows in enumerate(shards):
         stem = f"train-{index:05d}"
         path = root / f"data/{stem}{SUFFIX[storage]}"
         writer = WRITERS[storage](path, root / f"index/{stem}.parquet", schema)
@@ -81,8 +93,8 @@ def write_latent_set(
         "format": "audioprep",
         "schema_version": 1,
         "storage": storage,
-        "encoders": {"latents": spec.to_dict() | {"encoder": "vae", "encoder_settings": {"weights": "somewhere"}}},
-        "num_frames_of": "latents",
+        "encoders": encoders,
+        "num_frames_of": next(iter(arrays)),
         "columns": {column.name: str(column.type) for column in schema},
         "shards": entries,
     }
