@@ -108,7 +108,7 @@ class SimpleTunerExport:
         self._encoder = _encoder(self._source.dataset, options.column)
         self._columns = _columns(self._source.dataset, options)
         self._rows = Rows(options.cutting, PromptLength(options.tokenizer))
-        extras = (INDEX if options.layout == "jsonl" else DATA, BACKEND, CONFIG, DETAILS, LEFT_OUT)
+        extras = (DATA, INDEX, BACKEND, CONFIG, DETAILS, LEFT_OUT)
         self._destination = Destination(self.folder, self._settings(out), extras, _MADE)
 
     @property

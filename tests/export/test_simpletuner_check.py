@@ -69,9 +69,9 @@ def test_other_forms_that_are_right(exports: Path, tmp_path: Path):
     np.savez(files[1].with_suffix(".npz"), tokens=np.load(files[1]).astype(np.uint16))
     torch.save(torch.from_numpy(np.load(files[2])).long(), files[2].with_suffix(".pt"))
     for row, path in zip(rows, [files[0], files[1].with_suffix(".npz"), files[2].with_suffix(".pt")], strict=False):
-        row |= {"audio_tokens_path": str(path), "bpm": 120}
-    rows[3] |= {"tags": None, "prompt": "piano"}
-    write_table(folder, rows)
+        row["audio_tokens_path"] = str(path)
+    rows[3]["tags"] = None
+    write_table(folder, [row | {"prompt": "piano", "bpm": 120} for row in rows])
     assert check(folder) == []
 
 
