@@ -103,6 +103,9 @@ def export_simpletuner(
     lyrics_column: Annotated[
         str, typer.Option(help="Column of the lyrics; songs without are instrumentals.")
     ] = "lyrics",
+    normalize: Annotated[
+        bool, typer.Option(help="Make tags and lyrics what HeartMuLa knows; `audioprep lint` says what that changes.")
+    ] = True,
     name: Annotated[
         str | None, typer.Option(help="What the data set's id begins with. Default: the folder's name.")
     ] = None,

@@ -31,6 +31,7 @@ class Settings(CommandSettings):
     tokenizer: Path | None = Field(None, description="HeartMuLa's tokenizer.json, to count prompts with.")
     tags_column: str = Field("tags", description="Column of the tags.")
     lyrics_column: str = Field("lyrics", description="Column of the lyrics.")
+    normalize: bool = Field(True, description="Make tags and lyrics what HeartMuLa knows.")
     batch_size: PositiveInt = Field(1, description="Rows of a step.")
     name: str | None = Field(None, description="What the data set's id begins with. Default: the folder's name.")
     location: str | None = Field(None, description="The folder's absolute path on the trainer's machine.")
@@ -88,6 +89,7 @@ def _export(settings: Settings) -> SimpleTunerExport:
         token_format=settings.tokens,
         tags_column=settings.tags_column,
         lyrics_column=settings.lyrics_column,
+        normalize=settings.normalize,
         tokenizer=settings.tokenizer,
         batch_size=settings.batch_size,
         name=settings.name,

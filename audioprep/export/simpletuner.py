@@ -58,6 +58,7 @@ class Options:
         token_format: of the token files: `npy` (int16), or `pt` (a LongTensor, as its loader of MiniMax wants it).
         tags_column: what the model is conditioned on.
         lyrics_column: what is sung; songs without are instrumentals.
+        normalize: make texts what HeartMuLa knows (`audioprep.text.heartmula`).
         tokenizer: HeartMuLa's, to count prompts with; None for an upper bound.
         batch_size: rows of a step: of a batch, times the GPUs, times the steps of gradient accumulation.
         name: the data set's id begins with it; None for the folder's name.
@@ -74,6 +75,7 @@ class Options:
     token_format: TokenFormat = "npy"
     tags_column: str = "tags"
     lyrics_column: str = "lyrics"
+    normalize: bool = True
     tokenizer: Path | None = None
     batch_size: int = 1
     name: str | None = None
@@ -107,7 +109,7 @@ class SimpleTunerExport:
         self._source = Source(out, options.split, options.limit)
         self._encoder = _encoder(self._source.dataset, options.column)
         self._columns = _columns(self._source.dataset, options)
-        self._rows = Rows(options.cutting, PromptLength(options.tokenizer))
+        self._rows = Rows(options.cutting, PromptLength(options.tokenizer), options.normalize)
         extras = (DATA, INDEX, BACKEND, CONFIG, DETAILS, LEFT_OUT)
         self._destination = Destination(self.folder, self._settings(out), extras, _MADE)
 
@@ -148,8 +150,8 @@ class SimpleTunerExport:
                 if options.exclusions.match(item["uri"]):
                     part.counts.excluded += 1
                     continue
-                texts = [item.get(column) or "" for column in (options.tags_column, options.lyrics_column)]
-                part.add(item, self._rows.of(*texts, item[options.column], item["duration"]))
+                tags, lyrics = (item.get(column) or "" for column in (options.tags_column, options.lyrics_column))
+                part.add(item, self._rows.of(tags, lyrics, item[options.column], item["duration"]))
         found = asdict(part.counts) | {"content": part.content.hexdigest()}
         return self._destination.commit(shard.name, shard.digest, part.files, found)
 
@@ -167,7 +169,7 @@ class SimpleTunerExport:
             "roots": " ".join(options.exclusions.roots),
         } | {
             name: getattr(options, name)
-            for name in ("layout", "split", "column", "token_format", "tags_column", "lyrics_column")
+            for name in ("layout", "split", "column", "token_format", "tags_column", "lyrics_column", "normalize")
         }
 
     def _finish(self, records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from audioprep.export.heartmula import (
     without_ending,
 )
 from audioprep.export.timed_lyrics import sung_between, timed_lines
+from audioprep.text.heartmula import normalize_lyrics, normalize_tags
 
 Long = Literal["segment", "segment-all", "drop"]
 
@@ -74,11 +75,13 @@ class Rows:
     Args:
         cutting: what becomes of long ones.
         prompt_length: counts the rows of a prompt.
+        normalize: whether texts become what HeartMuLa knows (`audioprep.text.heartmula`).
     """
 
-    def __init__(self, cutting: Cutting, prompt_length: PromptLength) -> None:
+    def __init__(self, cutting: Cutting, prompt_length: PromptLength, normalize: bool) -> None:
         self._cutting = cutting
         self._prompt_length = prompt_length
+        self._normalize = normalize
 
     def of(self, tags: str, lyrics: str, tokens: NDArray[np.generic], seconds: float) -> list[Row | Fault]:
         """The rows of one song, with a fault in place of each that SimpleTuner would not take.
@@ -90,7 +93,8 @@ class Rows:
             seconds: how long it lasts.
         """
         lines = timed_lines(lyrics)
-        sung = sung_between(lines, -math.inf, math.inf) if lines else lyrics.strip()
+        tags = normalize_tags(tags)[0] if self._normalize else tags
+        sung = self._lyrics(sung_between(lines, -math.inf, math.inf) if lines else lyrics.strip())
         tokens = without_ending(tokens)
         if fault := text_fault(tags, sung) or token_fault(tokens):
             return [fault]
@@ -111,8 +115,12 @@ class Rows:
         rows: list[Row | Fault] = []
         for piece in self._pieces(len(tokens), room):
             here = sung_between(lines, piece.start / FRAME_RATE, piece.stop / FRAME_RATE) if lines else ""
+            here = self._lyrics(here)
             rows.append(text_fault(tags, here) or self._row(tags, here, tokens, piece, seconds, emptied))
         return rows
+
+    def _lyrics(self, text: str) -> str:
+        return normalize_lyrics(text)[0] if self._normalize else text
 
     def _room(self, tags: str, lyrics: str) -> int:
         """Frames that fit behind a prompt."""

@@ -200,7 +200,8 @@ LEFT_OUT = {
 def test_what_simpletuner_cannot_take_is_left_out_by_name(tmp_path: Path, reason: str, layout: LayoutName):
     song = make_song(1, 90) | LEFT_OUT[reason]
     out = write_song_set(tmp_path / "out", [[make_song(0, 60), song]])
-    details = export(out, tmp_path / "songs", Options(layout))
+    # Normalizing would mend a list.
+    details = export(out, tmp_path / "songs", Options(layout, normalize=reason != "list-tags"))
     assert (details["items"], details["rows"], details["left_out"]) == (2, 1, {reason: 1})
     (entry,) = [json.loads(line) for line in (tmp_path / "songs/left_out.jsonl").read_text().splitlines()]
     assert {name: entry[name] for name in ("id", "uri", "reason")} == {
@@ -209,7 +210,7 @@ def test_what_simpletuner_cannot_take_is_left_out_by_name(tmp_path: Path, reason
     assert check(tmp_path / "songs") == []
     write_song_set(out, [[song]])
     with pytest.raises(UsageError, match=f"of 1 items 0 rows are left, and a step takes 1. Left out: 1 {reason};"):
-        export(out, tmp_path / "none")
+        export(out, tmp_path / "none", Options(normalize=False))
 
 
 def test_nothing_is_left_out_that_it_can_take(tmp_path: Path):
@@ -269,10 +270,18 @@ def test_lyrics_of_long_songs(tmp_path: Path):
     details, rows = export_one(tmp_path, song | {"lyrics": lrc})
     assert details["lyrics_emptied"] == 0
     assert [row["lyrics"] for row in rows] == [
-        "[ti:Song]\nFirst\nBefore the cut", "[Chorus]\nAfter\n[Chorus]\nAfter",
+        "First\nBefore the cut", "[Chorus]\nAfter\n\n[Chorus]\nAfter",
     ]  # fmt: skip
     whole = export_one(tmp_path, make_song(1, 90, lyrics="[00:01.00]La\n[00:02.00]li"))[1]
     assert [row["lyrics"] for row in whole] == ["La\nli"]
+
+
+def test_texts_become_what_heartmula_knows_unless_they_shall_not(tmp_path: Path):
+    song = make_song(1, 90, tags="['jazz', 'piano']", lyrics="Verse 1:\nLa [laughs]")
+    (row,) = export_one(tmp_path, song)[1]
+    assert (row["tags"], row["lyrics"]) == ("jazz,piano", "[Verse]\nLa")
+    (row,) = export_one(tmp_path, song | {"tags": " jazz, piano"}, normalize=False)[1]
+    assert (row["tags"], row["lyrics"]) == ("jazz, piano", "Verse 1:\nLa [laughs]")
 
 
 def test_prompts_are_counted(tmp_path: Path):
