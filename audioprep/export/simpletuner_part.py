@@ -75,7 +75,8 @@ class Part:
         self.files = [self.table]
         self.counts = Counts()
         self.content = hashlib.sha256()
-        self._shard, self._layout = shard, layout
+        self._shard = shard
+        self._layout = layout
         self._token_format: TokenFormat = token_format
         self._destination = destination
         self._schema = schema_of(layout)

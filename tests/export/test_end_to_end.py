@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from command_line import audioprep
 
-from audioprep.cli.app import main
 from audioprep.encoders.registry import load_encoder
 from audioprep.export.silence import encode_silence
 from audioprep.export.stable_audio_check import check
@@ -44,14 +43,6 @@ def shards(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (music / f"{name}.txt").write_text(f"noise,{name}")
     assert audioprep("encode", music, "--out", out, "--encoder", "vae", "--weights", weights, "--quiet") == 0
     return out
-
-
-def audioprep(*arguments: Any) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["audioprep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    return ended.value.code or 0  # pyright: ignore[reportReturnType]
 
 
 @pytest.mark.parametrize("layout", ["sat", "sa3"])

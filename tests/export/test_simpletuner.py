@@ -70,7 +70,7 @@ def test_a_data_set_of_datasets(tmp_path: Path, storage: Format):
 
     out = write_song_set(tmp_path / "out", songs(), storage=storage)
     details = export(out, tmp_path / "songs")
-    found = load_dataset(str(tmp_path / "songs"), split="train", cache_dir=str(tmp_path / "cache"))
+    found: Any = load_dataset(str(tmp_path / "songs"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(found) == details["rows"] == 5
     for number, row in enumerate(found):
         expected = make_song(number, LENGTHS[number])
@@ -86,7 +86,7 @@ def test_inline(tmp_path: Path, out: Path):
     from datasets import load_dataset
 
     details = export(out, tmp_path / "songs", Options("inline", hub="me/songs"))
-    found = load_dataset(str(tmp_path / "songs"), split="train", cache_dir=str(tmp_path / "cache"))
+    found: Any = load_dataset(str(tmp_path / "songs"), split="train", cache_dir=str(tmp_path / "cache"))
     for number, row in enumerate(found):
         np.testing.assert_array_equal(row["audio_tokens"], tokens_of(number, LENGTHS[number]))
     assert str(pq.read_schema(tmp_path / "songs" / TABLE).field("audio_tokens").type) == (

@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 from song_sets import make_song, tokens_of, write_song_set
 from song_traps import BACKEND, TRAPS, table_rows, write_table
 
