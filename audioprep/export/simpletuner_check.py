@@ -112,7 +112,7 @@ class _DataSet:
         self._id = str(entry.get("id"))
         self._kind = entry.get("type", "local")
         self._root: str | None = entry.get("instance_data_dir") or None
-        self._kept = self._kept_texts()
+        self._kept = self._kept_rows()
 
     def songs(self) -> Iterator[Song]:
         """The rows; what is wrong with the entry and its table is told on the way."""
@@ -134,8 +134,7 @@ class _DataSet:
         for what in (*texts_wrong(song, local=local), *tokens_wrong(song, self._root, prompt_length)):
             self._problems.add(song.name, what)
         kept = self._kept.get(song.key)
-        now = {"tags": song.tags, "lyrics": song.lyrics, "audio_tokens_path": song.path}
-        if kept and any(kept.get(name) != value for name, value in now.items()):
+        if kept and kept != (song.tags, song.lyrics, song.path, song.tokens):
             self._problems.add(
                 song.name,
                 f"is otherwise in what SimpleTuner has kept under the id {self._id} and never reads again; give the "
@@ -153,14 +152,16 @@ class _DataSet:
                 "export again with --batch-size, or change audio.duration_interval"
             )
 
-    def _kept_texts(self) -> dict[str, dict[str, Any]]:
-        """What earlier runs of SimpleTuner have kept of each row under this id."""
-        cache = Path((read_json(self._folder / CONFIG) or {}).get("cache_dir") or "cache", "huggingface", self._id)
-        kept: dict[str, dict[str, Any]] = {}
+    def _kept_rows(self) -> dict[str, tuple[Any, ...]]:
+        """Tags, lyrics, token file and inline tokens of each row that earlier runs of SimpleTuner have kept."""
+        config = read_json(self._folder / CONFIG) or {}
+        cache = Path(config.get("cache_dir") or Path(config.get("output_dir") or "", "cache"), "huggingface", self._id)
+        rows: dict[str, dict[str, Any]] = {}
         for root in (self._root, cache / "huggingface_metadata" / self._id):
             if root:
-                kept |= read_json(Path(root, f"aspect_ratio_bucket_metadata_{self._id}.json")) or {}
-        return kept
+                rows |= read_json(Path(root, f"aspect_ratio_bucket_metadata_{self._id}.json")) or {}
+        names = ("lyrics", "audio_tokens_path", "audio_tokens")
+        return {key: (row.get("tags") or row.get("prompt"), *map(row.get, names)) for key, row in rows.items()}
 
     def _add(self, what: str) -> None:
         self._problems.add(self._id, what)

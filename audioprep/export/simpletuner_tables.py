@@ -99,7 +99,9 @@ class Table:
 
     def _is_audio_folder(self) -> bool:
         named = any((self._folder / f"metadata.{suffix}").is_file() for suffix in ("jsonl", "csv", "parquet"))
-        return named and any(path.suffix.lower() in AUDIO for path in self._folder.rglob("*"))
+        if not named or any(path.parent == self._folder / "data" for path in self._files()):
+            return False
+        return any(path.suffix.lower() in AUDIO for path in self._folder.rglob("*"))
 
 
 class Index:

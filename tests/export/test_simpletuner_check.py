@@ -59,7 +59,7 @@ def test_one_problem_names_all_rows_that_have_it(exports: Path, tmp_path: Path):
 
 
 def test_other_forms_that_are_right(exports: Path, tmp_path: Path):
-    """Either orientation, .npz, .pt, absolute paths, a prompt in place of tags, more columns."""
+    """Either orientation, .npz, .pt, absolute paths, a prompt in place of tags, more columns, and audio beside it."""
     import torch
 
     folder = moved(exports, "folder", tmp_path)
@@ -72,6 +72,8 @@ def test_other_forms_that_are_right(exports: Path, tmp_path: Path):
         row["audio_tokens_path"] = str(path)
     rows[3]["tags"] = None
     write_table(folder, [row | {"prompt": "piano", "bpm": 120} for row in rows])
+    for name in ("0.wav", "metadata.jsonl"):
+        (folder / name).touch()
     assert check(folder) == []
 
 
