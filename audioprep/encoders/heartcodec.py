@@ -131,7 +131,7 @@ class HeartCodec(TorchEncoder):
         ids = samples.new_zeros(len(samples), WINDOW // HOP, self._num_codebooks).long()
         for row, window in enumerate(samples):
             if valid[row, 1]:
-                ids[row] = self._tokens(self._encoder.by_channel(window)[None])[0]
+                ids[row] = self._tokens(self._encoder.window(window)[None])[0]
         return ids
 
     def _tokens(self, rows: Tensor) -> Tensor:
@@ -140,7 +140,7 @@ class HeartCodec(TorchEncoder):
 
         rows = rows.float()
         with torch.autocast(self.device.type, enabled=False):
-            ids = self._quantizer.encode(rows.flatten(0, 1), self._num_codebooks).unflatten(0, rows.shape[:2])
+            ids = self._quantizer.encode(rows, self._num_codebooks)
         return ids.masked_fill(~rows.isfinite().all(dim=(1, 2), keepdim=True), -1)
 
     @cached_property

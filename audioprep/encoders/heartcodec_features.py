@@ -38,7 +38,7 @@ class FeatureExtractors(nn.Module):
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         whisper = WhisperConfig(**config["whisper_config"])
-        whisper._attn_implementation = "sdpa"
+        whisper._attn_implementation = "eager"  # upstream's: others round otherwise
         self.whisper_encoder = WhisperEncoder(whisper)
         self.wavlm_encoder = WavLMModel(WavLMConfig(**config["wavlm_config"]))
         self.muencoder = MusicEncoder(config["muencoder_config"])
@@ -53,15 +53,17 @@ class FeatureExtractors(nn.Module):
         self.muencoder.drop_unused()
         self.wavlm_encoder.encoder.layers = self.wavlm_encoder.encoder.layers[: _WAVLM.stop - 1]
 
-    def forward(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Windows of single channels float32 `[N, T]` at 24 kHz, `T` a multiple of 1920.
+    def forward(self, samples: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """
+        Args:
+            samples: windows of single channels, float32 `[N, T]` at 24 kHz, `T` a multiple of 1920.
+            low: of `resampled`, for the same channels and perhaps more: WavLM hears all of them.
 
         Returns:
             acoustic, semantic, Whisper's and WavLM's features, each `[N, T / 960, D]`.
         """
         frames = samples.shape[1] // FRAME
-        low = self._resampled(F.pad(samples, (0, _TAIL)))
-        on_cpu, copied = _start_copy(low)
+        on_cpu, copied = _start_copy(low[: len(samples)])
         acoustic, semantic = self.muencoder(samples)
         wavlm = torch.stack(self.wavlm_encoder(low, output_hidden_states=True).hidden_states[_WAVLM]).mean(0)
         # While a GPU computes the above, the CPU computes what upstream, too, computes there.
@@ -69,8 +71,9 @@ class FeatureExtractors(nn.Module):
         whisper = self.whisper_encoder(mel).last_hidden_state[:, : 2 * frames]
         return acoustic, semantic, _pairs(whisper), _pairs(wavlm)
 
-    def _resampled(self, samples: Tensor) -> Tensor:
-        """24 to 16 kHz: `[N, T]` to `[N, 2 T / 3]`."""
+    def resampled(self, samples: Tensor) -> Tensor:
+        """24 to 16 kHz, with a little silence after it: `[N, T]` to `[N, 2 / 3 (T + 240)]`."""
+        samples = F.pad(samples, (0, _TAIL))
         kernel = self.get_buffer("_to_16k")
         width = (kernel.shape[-1] - 3) // 2
         with torch.autocast(samples.device.type, enabled=False):

@@ -37,15 +37,18 @@ class HeartEncoder(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """All at once: float32 `[B, 2, T]` to `[B, F, D]`."""
-        features = self.feature_extractors(samples.flatten(0, 1))
+        channels = samples.flatten(0, 1)
+        features = self.feature_extractors(channels, self.feature_extractors.resampled(channels))
         return self.query(*(torch.cat(feature.unflatten(0, (-1, 2)).unbind(1), dim=-1) for feature in features))
 
-    def by_channel(self, window: Tensor) -> Tensor:
-        """Each channel by itself, and once where both are the same: float32 `[2, T]` to `[F, D]`."""
-        left, right = window.split(1)
-        features = self.feature_extractors(left)
-        others = features if torch.equal(left, right) else self.feature_extractors(right)
-        return self.query(*(torch.cat(both, dim=-1) for both in zip(features, others, strict=True)))[0]
+    def window(self, samples: Tensor) -> Tensor:
+        """A single window, of which two equal channels are computed once: float32 `[2, T]` to `[F, D]`.
+
+        On a CPU, the resampling filter and WavLM's attention round otherwise in a batch of one; so those get both.
+        """
+        channels = samples[:1] if torch.equal(*samples) else samples
+        features = self.feature_extractors(channels, self.feature_extractors.resampled(samples))
+        return self.query(*(torch.cat([*feature.expand(2, -1, -1)], dim=-1)[None] for feature in features))[0]
 
 
 def load_encoder(checkpoint: Checkpoint) -> HeartEncoder:

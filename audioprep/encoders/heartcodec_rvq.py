@@ -1,7 +1,7 @@
 """HeartCodec's residual quantizer, which rounds as the package vector-quantize-pytorch does (its `ResidualVQ`).
 
 A near tie is decided by the last bit of a distance, so distances are computed by the same steps. Names of layers are
-those of the published checkpoint. Shapes: `F` frames, `D` dimensions, `K` codebooks of `N` codewords.
+those of the published checkpoint. Shapes: `B` windows, `F` frames, `D` dimensions, `K` codebooks of `N` codewords.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ class ResidualQuantizer(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def encode(self, rows: Tensor, num_codebooks: int) -> Tensor:
-        """Ids of rows float32 `[F, D]` in the first `K` codebooks: int64 `[F, K]`."""
-        left = self.project_in(rows)
+        """Ids of rows float32 `[B, F, D]` in the first `K` codebooks: int64 `[B, F, K]`.
+
+        The layout of the rows in memory, too, decides how their projection is rounded.
+        """
+        left = self.project_in(rows).flatten(0, 1)
         ids = []
         for layer in list(self.layers)[:num_codebooks]:
             codewords = layer.get_buffer("_codebook.embed")[0]
@@ -38,7 +41,7 @@ class ResidualQuantizer(nn.Module):
             squares = left.square().sum(-1)[:, None] + codewords.square().sum(-1)
             ids.append(products.add_(squares).clamp_(min=_LEAST).sqrt_().argmin(dim=-1))
             left = left - codewords[ids[-1]]
-        return torch.stack(ids, dim=-1)
+        return torch.stack(ids, dim=-1).unflatten(0, rows.shape[:2])
 
     def decode(self, ids: Tensor) -> Tensor:
         """The sum of the codewords with the ids `[..., k]`, `k <= K`, widened: float32 `[..., D]`."""

@@ -102,7 +102,7 @@ def outputs(encoder: HeartEncoder) -> Tensor:
     """What the encoder gives for music: `[F, D]`."""
     used = deepcopy(encoder).eval()
     used.feature_extractors.drop_unused()
-    return used.by_channel(torch.from_numpy(stereo(30.0, 0)[:, :WINDOW]))
+    return used.window(torch.from_numpy(stereo(30.0, 0)[:, :WINDOW]))
 
 
 @torch.no_grad()

@@ -110,6 +110,10 @@ def randomise(model: Any) -> Any:
             value.uniform_(0.5, 2.0)
         elif name.endswith("gru_rel_pos_const") or (value.dim() == 1 and not name.endswith(("window", "inv_freq"))):
             value += 0.1 * torch.randn_like(value)
+        if name.endswith(("q_norm.weight", "k_norm.weight")):
+            value *= 3  # else all queries see the mean of the window, and are much alike
+        elif name.endswith(".scale"):
+            value.normal_()
     return model.eval()
 
 
@@ -148,7 +152,7 @@ def pair(make: Callable[..., Any]) -> tuple[Any, heartcodec.HeartCodec]:
     return upstream, heartcodec.load(heartcodec.Settings(**paths))
 
 
-SONGS = {"short": 30_000, "window": WINDOW, "longer": WINDOW + 400_001, "mono": 100_000}
+SONGS = {"mono": 100_000, "longer": WINDOW + 400_001}
 
 
 @pytest.mark.parametrize("name", SONGS)
@@ -175,11 +179,11 @@ def test_features_at_their_real_width(make: Callable[..., Any]):
     with torch.inference_mode():
         padded = torch.nn.functional.pad(samples, (0, 240))
         want = upstream.encoder.feature_extractors(padded[None])
-        ours = heartcodec.load(heartcodec.Settings(**paths))._encoder
-        features = [ours.feature_extractors(channel) for channel in samples.split(1)]
-        for expected, *channels in zip(want, *features, strict=True):
+        ours = heartcodec.load(heartcodec.Settings(**paths))._encoder.feature_extractors
+        found = ours(samples, ours.resampled(samples))
+        for expected, both in zip(want, found, strict=True):
             assert expected.std() > 0.1
-            torch.testing.assert_close(torch.cat(channels, dim=-1), expected, atol=1e-4, rtol=0)
+            torch.testing.assert_close(torch.cat([*both], dim=-1)[None], expected, atol=1e-4, rtol=0)
 
 
 def test_the_query_transformer_at_its_real_width(heartlib: Any, make: Callable[..., Any]):
@@ -200,7 +204,7 @@ def test_the_quantizer_both_ways(pair: tuple[Any, heartcodec.HeartCodec]):
         rows = torch.randn(5000, 512) @ quantizer.project_out.weight @ quantizer.project_out.weight.T
         rows[:8] = 0
         _, ids, _ = quantizer(rows[None])
-        assert torch.equal(ours._quantizer.encode(rows, 8), ids[0])
+        assert torch.equal(ours._quantizer.encode(rows[None], 8), ids)
         assert torch.equal(ours._quantizer.decode(ids[0]), quantizer.get_output_from_indices(ids)[0])
 
 
