@@ -13,7 +13,11 @@ import pyarrow.parquet as pq
 
 from audioprep.export.simpletuner_songs import Song
 
-AUDIO = (".wav", ".wave", ".flac", ".mp3", ".mp4a", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aiff", ".alac")
+# What it takes for audio.
+AUDIO = (
+    ".wav", ".wave", ".flac", ".mp3", ".mp4a", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".aif",
+    ".aifc", ".alac", ".mp4", ".mpeg", ".mpg", ".mkv", ".webm",
+)  # fmt: skip
 _SECONDS = ("audio_duration", "duration", "duration_seconds")
 _TAGS = ("tags", "prompt")
 
