@@ -111,8 +111,8 @@ class Destination:
                 os.replace(unfinished, target)
         except OSError as error:
             raise SystemFault(
-                f"{target}: cannot be written: {error.strerror}. Mend that (make room, or choose another folder) and "
-                "run the same command again: it goes on from here."
+                f"{target}: cannot be written: {error.strerror or error}. Mend that (make room, or choose another "
+                "folder) and run the same command again: it goes on from here."
             ) from error
 
     def commit(self, shard: str, digest: str, files: list[str], counts: dict[str, Any]) -> dict[str, Any]:

@@ -95,15 +95,18 @@ class PromptLength:
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids) + 2
 
 
-def text_fault(tags: str, lyrics: str) -> Fault | None:
-    """What SimpleTuner cannot take of a song's texts, or would spoil in silence."""
+def tags_fault(tags: str) -> Fault | None:
+    """What SimpleTuner cannot take of tags, or the model would misread."""
     tags = tags.strip()
     if not tags:
         return Fault.NO_TAGS
     if tags[0] == "[" and tags[-1] == "]":
         return Fault.LIST_TAGS
-    if is_numeric(tags):
-        return Fault.NUMERIC_TAGS
+    return Fault.NUMERIC_TAGS if is_numeric(tags) else None
+
+
+def lyrics_fault(lyrics: str) -> Fault | None:
+    """What SimpleTuner cannot take of lyrics; they may be empty."""
     return Fault.NUMERIC_LYRICS if is_numeric(lyrics) else None
 
 

@@ -19,7 +19,8 @@ from audioprep.export.heartmula import (
     Fault,
     PromptLength,
     lasts,
-    text_fault,
+    lyrics_fault,
+    tags_fault,
     token_fault,
     without_ending,
 )
@@ -96,7 +97,7 @@ class Rows:
         tags = normalize_tags(tags)[0] if self._normalize else tags
         sung = self._lyrics(sung_between(lines, -math.inf, math.inf) if lines else lyrics.strip())
         tokens = without_ending(tokens)
-        if fault := text_fault(tags, sung) or token_fault(tokens):
+        if fault := tags_fault(tags) or lyrics_fault(sung) or token_fault(tokens):
             return [fault]
         if not lasts(len(tokens), seconds):
             return [Fault.WRONG_RATE]
@@ -116,7 +117,7 @@ class Rows:
         for piece in self._pieces(len(tokens), room):
             here = sung_between(lines, piece.start / FRAME_RATE, piece.stop / FRAME_RATE) if lines else ""
             here = self._lyrics(here)
-            rows.append(text_fault(tags, here) or self._row(tags, here, tokens, piece, seconds, emptied))
+            rows.append(lyrics_fault(here) or self._row(tags, here, tokens, piece, seconds, emptied))
         return rows
 
     def _lyrics(self, text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from audioprep.export.heartmula import (
     Fault,
     PromptLength,
     lasts,
-    text_fault,
+    lyrics_fault,
+    tags_fault,
     token_fault,
     without_ending,
 )
@@ -65,18 +67,18 @@ def texts_wrong(song: Song, *, local: bool) -> Iterator[str]:
         song: the row.
         local: whether it is of a local index, which drops empty texts.
     """
-    if isinstance(song.tags, list | tuple | np.ndarray):
-        yield LIST
-    elif song.tags and not isinstance(song.tags, str):
-        yield NOT_TEXT.format("tags")
+    if isinstance(song.tags, str) or song.tags is None:
+        if fault := tags_fault(song.tags or ""):
+            yield EXPLAINED[fault]
+    else:
+        yield LIST if isinstance(song.tags, list) else NOT_TEXT.format("tags")
     if song.lyrics is None:
         yield NO_LYRICS
     elif not isinstance(song.lyrics, str):
         yield NOT_TEXT.format("lyrics")
     elif local and not song.lyrics:
         yield EMPTY_LYRICS
-    tags = "" if song.tags is None else song.tags if isinstance(song.tags, str) else "a text"
-    if fault := text_fault(tags, song.lyrics if isinstance(song.lyrics, str) else ""):
+    elif fault := lyrics_fault(song.lyrics):
         yield EXPLAINED[fault]
 
 
@@ -144,6 +146,8 @@ def _read(path: Path) -> NDArray[np.generic] | None:
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
                 return loaded["tokens" if "tokens" in loaded else loaded.files[0]]
-    except (OSError, ValueError, EOFError, IndexError, RuntimeError, TypeError, pickle.UnpicklingError):
+    except (OSError, ValueError, EOFError, IndexError, RuntimeError, TypeError):
+        return None
+    except (pickle.UnpicklingError, zipfile.BadZipFile):  # of .pt and .npz
         return None
     return loaded

@@ -46,7 +46,7 @@ class Table:
     def wrong(self) -> Iterator[str]:
         """What is wrong with the entry."""
         for name in ("metadata_backend", "caption_strategy"):
-            if self._entry.get(name) != "huggingface":
+            if self._entry.get(name, "huggingface") != "huggingface":
                 yield f"its {name} is {self._entry.get(name)}, and only huggingface reads tags and tokens; set it"
         if "config" in self._entry:
             yield "its block `config` is ignored; write it under `huggingface`, or name the columns tags and lyrics"
@@ -64,7 +64,7 @@ class Table:
         number = 0
         for path in self._files() if self._name else []:
             columns: set[str] = set()
-            for row in read_rows(path):
+            for row in read_rows(path, self.unread):
                 columns.update(row)
                 yield self._song(row, number)
                 number += 1
@@ -151,11 +151,11 @@ class Index:
         files = self._audio_files()
         columns: set[str] = set()
         seen: set[str] = set()
-        for row in read_rows(self._path):
+        for row in read_rows(self._path, self.unread):
             columns.update(row)
             filename = str(row.get(self._block.get("filename_column", "")) or f"row {len(seen)}")
             if filename in seen:
-                self.unread.append((filename, "is in the index twice, of which neither is read; remove the second"))
+                self.unread.append((filename, "is in the index twice, of which the first is read; remove the second"))
             if filename not in files:
                 self.unread.append(
                     (filename, "has no audio file under instance_data_dir, so that it is left out; add one")
@@ -208,24 +208,32 @@ class Index:
         return found
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a table; none where it cannot be read.
+def read_rows(path: Path, unread: list[tuple[str, str]]) -> Iterator[Row]:
+    """The rows of a table, as far as they can be read; `unread` then gets what stands in the way.
 
     Args:
         path: `.parquet`, `.jsonl` or `.json`.
+        unread: files, and what is wrong with them.
     """
     try:
-        if path.suffix == ".parquet":
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(16):
-                    yield from batch.to_pylist()
-        elif path.suffix == ".jsonl":
-            with path.open(encoding="utf-8") as file:
-                yield from (json.loads(line) for line in file if line.strip())
-        else:
-            yield from json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, pa.ArrowException):
-        return
+        for row in _any_rows(path):
+            if not isinstance(row, dict):
+                raise ValueError("one of its rows is no JSON object")
+            yield row
+    except (OSError, ValueError, pa.ArrowException) as error:
+        unread.append((path.name, f"cannot be read to its end: {error}; write it again"))
+
+
+def _any_rows(path: Path) -> Iterator[Any]:
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(16):
+                yield from batch.to_pylist()
+    elif path.suffix == ".jsonl":
+        with path.open(encoding="utf-8") as file:
+            yield from (json.loads(line) for line in file if line.strip())
+    else:
+        yield from json.loads(path.read_text(encoding="utf-8"))
 
 
 def _listed(columns: set[str]) -> str:

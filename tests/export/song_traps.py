@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import soundfile
 
 from audioprep.export.simpletuner_config import LayoutName
 
@@ -140,7 +141,7 @@ def _audio_folder(folder: Path) -> None:
     rows = table_rows(folder)
     (folder / TABLE).unlink()
     for number, row in enumerate(rows):
-        (folder / f"{number}.wav").touch()
+        soundfile.write(folder / f"{number}.wav", np.zeros(round(8000 * row["duration"])), 8000)
         row["file_name"] = f"{number}.wav"
     (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -148,7 +149,7 @@ def _audio_folder(folder: Path) -> None:
 def _documented_folder(folder: Path) -> None:
     """Recordings with .txt, .lyrics and .tokens.npy, as SimpleTuner's own guide has it."""
     for number, row in enumerate(table_rows(folder)):
-        (folder / f"{number}.wav").touch()
+        soundfile.write(folder / f"{number}.wav", np.zeros(round(8000 * row["duration"])), 8000)
         (folder / f"{number}.txt").write_text(row["tags"])
         (folder / f"{number}.lyrics").write_text(row["lyrics"])
         (folder / row["audio_tokens_path"]).rename(folder / f"{number}.tokens.npy")
@@ -181,6 +182,16 @@ TRAPS = {
     "no tokens": Trap("folder", _one(audio_tokens_path=None), ROW + "has neither audio_tokens nor"),
     "lost token file": Trap("folder", lambda folder: token_file(folder).unlink(), ROW + "its token file is not there"),
     "damaged token file": Trap("folder", lambda folder: token_file(folder).write_bytes(b"\x93NUMPY"), ROW + ".*cannot"),
+    "damaged table": Trap(
+        "folder",
+        lambda folder: (folder / TABLE).write_bytes((folder / TABLE).read_bytes()[:-9]),
+        r"train-00000-of-00001\.parquet: cannot be read to its end",
+    ),
+    "damaged index": Trap(
+        "jsonl",
+        lambda folder: (folder / INDEX).write_text((folder / INDEX).read_text()[:-9]),
+        r"songs\.jsonl: cannot be read to its end",
+    ),
     "relative paths": Trap("folder", _entry("instance_data_dir"), "has a relative audio_tokens_path"),
     "tokens of one dimension": Trap("folder", _tokens(np.ravel), ROW + r"has tokens of another shape than .frames, 8."),
     "nine codebooks": Trap("folder", _tokens(lambda tokens: np.pad(tokens, ((0, 0), (0, 1)))), ROW + ".*another shape"),
@@ -216,7 +227,9 @@ TRAPS = {
     ),
     "discovery": Trap("folder", _documented_folder, "songs: its metadata_backend is discovery"),
     "audio folder": Trap("folder", _audio_folder, r"metadata\.\* lies beside audio files"),
-    "no metadata backend": Trap("folder", _entry("metadata_backend"), "its metadata_backend is None, and only hugging"),
+    "another metadata backend": Trap(
+        "folder", _entry(metadata_backend="discovery"), "its metadata_backend is discovery, and only huggingface"
+    ),
     "same id": Trap("folder", _twice, "2 entries have the id"),
     "no id": Trap("folder", _entry("id"), "1 entries have the id .none."),
     "images": Trap("folder", _entry("dataset_type"), "its dataset_type is not audio"),
@@ -237,8 +250,9 @@ TRAPS = {
     ),
     "row twice": Trap(
         "jsonl",
-        lambda folder: write_index(folder, [*index_rows(folder), index_rows(folder)[1]]),
-        r"\.wav: is in the index twice",
+        lambda folder: write_index(folder, [*index_rows(folder), index_rows(folder)[1] | {"tags": "never,seen"}]),
+        r"\.wav: is in the index twice, of which the first is read",
+        "spoils",
     ),
     "lyrics column not named": Trap("jsonl", _index_without_lyrics_column, "its block `parquet` has no lyrics_column"),
     "relative root": Trap("jsonl", _entry(instance_data_dir="songs"), "its instance_data_dir songs is not there"),
