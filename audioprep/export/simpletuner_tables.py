@@ -132,7 +132,7 @@ class Index:
         if backend != "parquet":
             yield f"its metadata_backend is {backend}, which reads no tags and no tokens; use an index (parquet)"
             return
-        if self._entry.get("caption_strategy") != "parquet":
+        if self._entry.get("caption_strategy", "parquet") != "parquet":
             yield "its caption_strategy is not parquet, so that it looks for a text file of each row; set it"
         for name in ("path", "filename_column", "caption_column", "lyrics_column"):
             if not self._block.get(name):
