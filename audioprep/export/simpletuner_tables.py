@@ -18,6 +18,10 @@ AUDIO = (
     ".wav", ".wave", ".flac", ".mp3", ".mp4a", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".aif",
     ".aifc", ".alac", ".mp4", ".mpeg", ".mpg", ".mkv", ".webm",
 )  # fmt: skip
+AUDIO_ONLY = (
+    "holds audio, so that `datasets` reads no table but metadata.jsonl or data/train-*.parquet; name yours so, or take "
+    "the audio away"
+)
 _SECONDS = ("audio_duration", "duration", "duration_seconds")
 _TAGS = ("tags", "prompt")
 
@@ -56,8 +60,6 @@ class Table:
             yield "it has no dataset_name; give the folder, or the repository of the Hub"
         elif not self._folder.is_dir():
             yield f"its dataset_name {self._name} is not there. Was it moved? Export again, or mend the path"
-        elif self._is_audio_folder():
-            yield "metadata.* lies beside audio files, so `datasets` takes it for a folder of audio; rename metadata.*"
 
     def songs(self) -> Iterator[Song]:
         """The rows, in the order in which SimpleTuner numbers them."""
@@ -93,19 +95,18 @@ class Table:
         return list(dict.fromkeys(["lyrics", self._block.get("lyrics_column", "lyrics"), "norm_lyrics"]))
 
     def _files(self) -> list[Path]:
-        """What `datasets` would read of the split: the files named for it, else all."""
+        """What `datasets` would read of the split: the files named for it; beside audio `metadata.*`; else all."""
         split = self._entry.get("split") or "train"
-        for pattern in (f"data/{split}-*.parquet", "**/*.parquet", "**/*.jsonl"):
-            found = sorted(path for path in self._folder.glob(pattern) if ".audioprep" not in path.parts)
-            if found:
-                return found
-        return []
+        if named := self._found(f"data/{split}-*.parquet"):
+            return named
+        if any(path.suffix.lower() in AUDIO for path in self._folder.rglob("*")):
+            if not (described := self._found("metadata.jsonl") or self._found("metadata.parquet")):
+                self.unread.append((str(self._folder), AUDIO_ONLY))
+            return described
+        return self._found("**/*.parquet") or self._found("**/*.jsonl")
 
-    def _is_audio_folder(self) -> bool:
-        named = any((self._folder / f"metadata.{suffix}").is_file() for suffix in ("jsonl", "csv", "parquet"))
-        if not named or any(path.parent == self._folder / "data" for path in self._files()):
-            return False
-        return any(path.suffix.lower() in AUDIO for path in self._folder.rglob("*"))
+    def _found(self, pattern: str) -> list[Path]:
+        return sorted(path for path in self._folder.glob(pattern) if ".audioprep" not in path.parts)
 
 
 class Index:

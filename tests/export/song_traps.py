@@ -6,6 +6,7 @@ What SimpleTuner 4.10.1 does with each is tried by tests/interop/test_simpletune
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -136,14 +137,18 @@ def _local_parquet(folder: Path) -> None:
     (folder / BACKEND).write_text(json.dumps([entry]))
 
 
-def _audio_folder(folder: Path) -> None:
-    """As many keep audio: recordings, and a metadata.jsonl beside them."""
+def audio_folder(folder: Path, index: str = "songs.jsonl") -> None:
+    """As many keep audio: recordings, and an index beside them; only `metadata.jsonl` is read of those."""
     rows = table_rows(folder)
-    (folder / TABLE).unlink()
+    (folder / "codes").mkdir()
     for number, row in enumerate(rows):
         soundfile.write(folder / f"{number}.wav", np.zeros(round(8000 * row["duration"])), 8000)
-        row["file_name"] = f"{number}.wav"
-    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / row["audio_tokens_path"]).rename(folder / f"codes/{number}.npy")
+        row |= {"file_name": f"{number}.wav", "audio_tokens_path": f"codes/{number}.npy"}
+    for name in ("data", "tokens", ".audioprep"):
+        shutil.rmtree(folder / name)
+    (folder / "left_out.jsonl").unlink()
+    (folder / index).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _documented_folder(folder: Path) -> None:
@@ -226,7 +231,7 @@ TRAPS = {
         "its block `config` is ignored",
     ),
     "discovery": Trap("folder", _documented_folder, "songs: its metadata_backend is discovery"),
-    "audio folder": Trap("folder", _audio_folder, r"metadata\.\* lies beside audio files"),
+    "audio folder": Trap("folder", audio_folder, "holds audio, so that `datasets` reads no table but"),
     "another metadata backend": Trap(
         "folder", _entry(metadata_backend="discovery"), "its metadata_backend is discovery, and only huggingface"
     ),

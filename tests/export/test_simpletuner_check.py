@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from song_sets import make_song, write_song_set
-from song_traps import BACKEND, TRAPS, index_rows, table_rows, token_file, write_index, write_table
+from song_traps import BACKEND, TRAPS, audio_folder, index_rows, table_rows, token_file, write_index, write_table
 
 from audioprep.commands import verify
 from audioprep.export.simpletuner import Options, SimpleTunerExport
@@ -74,6 +74,12 @@ def test_other_forms_that_are_right(exports: Path, tmp_path: Path):
     write_table(folder, [row | {"prompt": "piano", "bpm": 120} for row in rows])
     for name in ("0.wav", "metadata.jsonl"):
         (folder / name).touch()
+    assert check(folder) == []
+
+
+def test_a_folder_of_audio_with_its_metadata(exports: Path, tmp_path: Path):
+    folder = moved(exports, "folder", tmp_path)
+    audio_folder(folder, "metadata.jsonl")
     assert check(folder) == []
 
 

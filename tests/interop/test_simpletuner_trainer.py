@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 from song_sets import make_song, tokens_of, write_song_set
-from song_traps import BACKEND, TRAPS, table_rows, write_table
+from song_traps import BACKEND, TRAPS, audio_folder, table_rows, write_table
 
 from audioprep.export.heartmula import ENDING, PromptLength
 from audioprep.export.simpletuner import Options, SimpleTunerExport
@@ -166,6 +166,13 @@ def test_it_reads_all_layouts(simpletuner: SimpleTuner, exported: Exporter):
     for found in (plain, inline, jsonl):
         assert_all_seen(found)
     assert_all_seen(ending, ending=True)
+
+
+def test_it_reads_a_folder_of_audio_with_its_metadata(simpletuner: SimpleTuner, exported: Exporter):
+    folder = exported("folder")
+    audio_folder(folder, "metadata.jsonl")
+    assert check(folder) == []
+    assert_all_seen(simpletuner(folder)[0])
 
 
 def test_it_reads_them_again_from_its_caches_and_as_one_bucket(simpletuner: SimpleTuner, exported: Exporter):
