@@ -99,8 +99,9 @@ class Part:
         self.counts.segmented += len(rows) > 1
         self._names[item["id"]] += 1
         copy = f"_{self._names[item['id']]}" if self._names[item["id"]] > 1 else ""
-        license = item.get("license") or "not stated"
-        self.counts.licenses[license] = self.counts.licenses.get(license, 0) + any(isinstance(row, Row) for row in rows)
+        if any(isinstance(row, Row) for row in rows):
+            license = item.get("license") or "not stated"
+            self.counts.licenses[license] = self.counts.licenses.get(license, 0) + 1
         for row in rows:
             if isinstance(row, Fault):
                 self.counts.left_out[row] = self.counts.left_out.get(row, 0) + 1
