@@ -166,7 +166,9 @@ def test_equal_channels_are_computed_once(encoder: heartcodec.HeartCodec, monkey
     assert channels == [1, 2]
 
 
-def test_all_at_once_as_on_a_gpu_gives_nearly_the_same(folder: Path, ids: NDArray[Any], monkeypatch: pytest.MonkeyPatch):
+def test_all_at_once_as_on_a_gpu_gives_nearly_the_same(
+    folder: Path, ids: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     samples, valid = windows(stereo(3.0, 1), stereo(30.0, 0)[:, :WINDOW])
     found = load(folder, batch_size=2, compile=True).encode(samples, valid)

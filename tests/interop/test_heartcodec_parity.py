@@ -28,15 +28,16 @@ import torch
 from safetensors.torch import save_file
 
 from audioprep.encoders import heartcodec
-from audioprep.encoders.heartcodec_checkpoint import find_checkpoint
-from audioprep.encoders.heartcodec_model import load_decoder
+from audioprep.encoders.heartcodec_decoder import HeartDecoder
+from audioprep.encoders.heartcodec_features import FeatureExtractors
+from audioprep.encoders.heartcodec_query import QueryEncoder
 from audioprep.stages.encode import encode_samples
 
 pytestmark = [pytest.mark.interop, pytest.mark.filterwarnings("ignore")]
 
 PACKAGES = ("vector-quantize-pytorch==1.27.15", "einx==0.4.3", "frozendict==2.5.1")
 WINDOW, FRAMES = 714_240, 372
-DECODER = {"num_layers": 2, "num_layers_2": 1}
+NARROW = {"num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 2, "num_layers_2": 1, "init_channel": 1}
 
 
 @pytest.fixture(scope="module")
@@ -74,32 +75,24 @@ def narrow(config: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def make(heartlib: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Any, dict[str, str]]]:
-    """Writes checkpoints of upstream's modules with random weights; gives upstream's model of them, and where they are.
+def pair(heartlib: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, heartcodec.HeartCodec]:
+    """Upstream's model and ours, of the same files: upstream's modules with random weights, saved as published."""
+    from heartlib.heartcodec.models import encoder as upstream
 
-    The encoder's configuration is upstream's own, changed by `change`.
-    """
-
-    def make(change: Callable[[dict[str, Any]], dict[str, Any]], **decoder: Any) -> tuple[Any, dict[str, str]]:
-        from heartlib.heartcodec.models import encoder as upstream
-
-        torch.manual_seed(0)
-        folder = tmp_path_factory.mktemp("heartlib")
-        config = change(upstream.default_encoder_config())
-        encoder = randomise(upstream.HeartCodecEncoder(config))
-        model = heartlib.HeartCodec(heartlib.HeartCodecConfig(**DECODER | decoder)).eval()
-        fit_quantizer(randomise(model).decoder.quantizer, encoder(torch.nn.functional.pad(music(0), (0, 240))[None]))
-        for name in ("encoder", "decoder"):
-            (folder / name).mkdir()
-        (folder / "encoder/encoder_config.json").write_text(json.dumps(config))
-        (folder / "decoder/config.json").write_text(json.dumps(DECODER | decoder | {"model_type": "heartcodec"}))
-        save(encoder, folder / "encoder/encoder.safetensors", "encoder.")
-        save(model.decoder, folder / "decoder/model.safetensors", "")
-        paths = {"decoder": str(folder / "decoder"), "weights": str(folder / "encoder")}
-        both = heartlib.HeartCodec.from_encoder_decoder_pretrained(*paths.values(), dtype=torch.float32)
-        return both.eval(), paths
-
-    return make
+    torch.manual_seed(0)
+    folder, config = tmp_path_factory.mktemp("heartlib"), narrow(upstream.default_encoder_config())
+    encoder = randomise(upstream.HeartCodecEncoder(config))
+    model = randomise(heartlib.HeartCodec(heartlib.HeartCodecConfig(**NARROW)))
+    fit_quantizer(model.decoder.quantizer, encoder(torch.nn.functional.pad(music(0), (0, 240))[None]))
+    paths = {"decoder": str(folder / "decoder"), "weights": str(folder / "encoder")}
+    for path in paths.values():
+        Path(path).mkdir()
+    (folder / "encoder/encoder_config.json").write_text(json.dumps(config))
+    (folder / "decoder/config.json").write_text(json.dumps(NARROW | {"model_type": "heartcodec"}))
+    save(encoder, folder / "encoder/encoder.safetensors", "encoder.")
+    save(model.decoder, folder / "decoder/model.safetensors", "")
+    both = heartlib.HeartCodec.from_encoder_decoder_pretrained(*paths.values(), dtype=torch.float32)
+    return both.eval(), heartcodec.load(heartcodec.Settings(**paths))
 
 
 @torch.no_grad()
@@ -145,13 +138,6 @@ def music(seed: int, samples: int = WINDOW) -> torch.Tensor:
     return torch.from_numpy((0.1 * tones.sum(1) + 0.01 * random.standard_normal((2, samples))).astype(np.float32))
 
 
-@pytest.fixture(scope="module")
-def pair(make: Callable[..., Any]) -> tuple[Any, heartcodec.HeartCodec]:
-    """Upstream's model and ours, quick."""
-    upstream, paths = make(narrow, init_channel=8)
-    return upstream, heartcodec.load(heartcodec.Settings(**paths))
-
-
 SONGS = {"mono": 100_000, "longer": WINDOW + 400_001}
 
 
@@ -165,79 +151,94 @@ def test_tokens_are_those_of_tokenize(name: str, pair: tuple[Any, heartcodec.Hea
     np.testing.assert_array_equal(found, want)
 
 
-def test_features_at_their_real_width(make: Callable[..., Any]):
-    """One channel is enough; upstream wants two."""
+def test_features_at_their_real_width(heartlib: Any):
+    from heartlib.heartcodec.models import feature_extractors as upstream
 
-    def fewer_layers(config: dict[str, Any]) -> dict[str, Any]:
-        features = config["feature_extractors"]
-        features["whisper_config"] |= {"encoder_layers": 2}
-        features["wavlm_config"] |= {"num_hidden_layers": 10}
-        return config
-
-    upstream, paths = make(fewer_layers)
+    config = upstream.default_feature_extractor_config()
+    config["whisper_config"] |= {"encoder_layers": 2}
+    config["wavlm_config"] |= {"num_hidden_layers": 10}
+    torch.manual_seed(0)
+    theirs, ours = randomise(upstream.HeartCodecFeatureExtractors(config)), FeatureExtractors(config).eval()
+    ours.load_state_dict(theirs.state_dict())
+    ours.drop_unused()
     samples = music(7)
     with torch.inference_mode():
-        padded = torch.nn.functional.pad(samples, (0, 240))
-        want = upstream.encoder.feature_extractors(padded[None])
-        ours = heartcodec.load(heartcodec.Settings(**paths))._encoder.feature_extractors
+        want = theirs(torch.nn.functional.pad(samples, (0, 240))[None])
         found = ours(samples, ours.resampled(samples))
-        for expected, both in zip(want, found, strict=True):
-            assert expected.std() > 0.1
-            torch.testing.assert_close(torch.cat([*both], dim=-1)[None], expected, atol=1e-4, rtol=0)
+    for expected, both in zip(want, found, strict=True):
+        assert expected.std() > 0.1
+        torch.testing.assert_close(torch.cat([*both], dim=-1)[None], expected, atol=1e-4, rtol=0)
 
 
-def test_the_query_transformer_at_its_real_width(heartlib: Any, make: Callable[..., Any]):
-    def all_layers(config: dict[str, Any]) -> dict[str, Any]:
-        return narrow(config) | {"query": config["query"] | {"num_layers": 6}}
+def test_the_query_transformer_at_its_real_width(heartlib: Any):
+    from heartlib.heartcodec.models.query_transformer import HeartCodecQueryEncoder
 
-    upstream, paths = make(all_layers)
+    config = {"dim": 512, "num_layers": 6, "head_dim": 128, "interval": 2}
+    torch.manual_seed(0)
+    theirs, ours = randomise(HeartCodecQueryEncoder(**config)), QueryEncoder(config, 2048, 1536, 1536).eval()
+    ours.load_state_dict(theirs.state_dict())
     features = [torch.randn(2, 744, width) for width in (2048, 2048, 1536, 1536)]
     with torch.inference_mode():
-        found = heartcodec.load(heartcodec.Settings(**paths))._encoder.query(*features)
-        torch.testing.assert_close(found, upstream.encoder.query(*features), atol=1e-4, rtol=0)
+        want = theirs(*features)
+        assert want.std(1).mean() > 0.1
+        torch.testing.assert_close(ours(*features), want, atol=1e-4, rtol=0)
 
 
-def test_the_quantizer_both_ways(pair: tuple[Any, heartcodec.HeartCodec]):
-    upstream, ours = pair
-    quantizer = upstream.decoder.quantizer
+@pytest.fixture(scope="module")
+def decoders(heartlib: Any) -> Callable[..., tuple[Any, HeartDecoder]]:
+    """Upstream's decoder with random weights, and ours with the same."""
+
+    def make(**changes: Any) -> tuple[Any, HeartDecoder]:
+        torch.manual_seed(0)
+        config = heartlib.HeartCodecConfig(**changes)
+        theirs, ours = randomise(heartlib.HeartCodec(config).decoder), HeartDecoder(config.to_dict()).eval()
+        ours.load_state_dict(theirs.state_dict())
+        return theirs, ours
+
+    return make
+
+
+def test_the_quantizer_both_ways(decoders: Callable[..., Any]):
+    theirs, ours = decoders(num_layers=0, num_layers_2=0, init_channel=1)
+    theirs, ours = theirs.quantizer, ours.flow_matching.vq_embed
+    rows = torch.randn(1, 3000, 512)
     with torch.inference_mode():
-        rows = torch.randn(5000, 512) @ quantizer.project_out.weight @ quantizer.project_out.weight.T
-        rows[:8] = 0
-        _, ids, _ = quantizer(rows[None])
-        assert torch.equal(ours._quantizer.encode(rows[None], 8), ids)
-        assert torch.equal(ours._quantizer.decode(ids[0]), quantizer.get_output_from_indices(ids)[0])
+        fit_quantizer(theirs, rows)
+        ours.load_state_dict(theirs.state_dict())
+        rows = torch.cat([rows, torch.randn(1, 100, 512), torch.zeros(1, 4, 512)], dim=1)
+        _, ids, _ = theirs(rows)
+        assert torch.equal(ours.encode(rows, 8), ids)
+        assert torch.equal(ours.encode(rows, 3), ids[..., :3])
+        assert torch.equal(ours.decode(ids), theirs.get_output_from_indices(ids))
 
 
-def test_a_step_of_flow_matching_at_its_real_width(make: Callable[..., Any], pair: tuple[Any, heartcodec.HeartCodec]):
-    upstream, ours = pair
+def test_a_step_of_flow_matching_at_its_real_width(decoders: Callable[..., Any]):
+    theirs, ours = decoders(num_layers=2, num_layers_2=1, init_channel=1)
     x, time = torch.randn(2, 744, 1024), torch.tensor([0.3, 0.3])
     with torch.inference_mode():
-        want = upstream.decoder.flow_matching.estimator(x, timestep=time)
-        found = ours._decoder.flow_matching.estimator(x, time)
-    assert want.std() > 0.01
-    torch.testing.assert_close(found, want, atol=1e-4, rtol=1e-4)
+        want = theirs.flow_matching.estimator(x, timestep=time)
+        assert want.std() > 0.01
+        torch.testing.assert_close(ours.flow_matching.estimator(x, time), want, atol=1e-4, rtol=1e-4)
 
 
-def test_the_scalar_model_at_its_real_width(make: Callable[..., Any]):
-    upstream, paths = make(narrow)
-    ours = load_decoder(find_checkpoint(paths["weights"], paths["decoder"])).scalar_model
+def test_the_scalar_model_at_its_real_width(decoders: Callable[..., Any]):
+    theirs, ours = (one.scalar_model for one in decoders(num_layers=0, num_layers_2=0))
+    sound, latents = music(9, 48_000)[:, None], torch.rand(2, 128, 25) * 2 - 1
     with torch.inference_mode():
-        sound = music(9, 48_000)[:, None]
-        latents = upstream.decoder.scalar_model.encode(sound)
-        assert latents.std() > 0.01
-        torch.testing.assert_close(ours.encode(sound), latents, atol=1e-4, rtol=0)
-        latents = torch.rand(2, 128, 25) * 2 - 1
-        want = upstream.decoder.scalar_model.decode(latents)
-        assert want.std() > 1e-3
-        torch.testing.assert_close(ours.decode(latents), want, atol=1e-4, rtol=0)
+        for want, found in (
+            (theirs.encode(sound), ours.encode(sound)),
+            (theirs.decode(latents), ours.decode(latents)),
+        ):
+            assert want.std() > 0.01
+            torch.testing.assert_close(found, want, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("frames", [1, 50, 372, 400, 700])
+@pytest.mark.parametrize(("frames", "guidance"), [(1, 1.25), (372, 1.0), (400, 1.25), (700, 1.25)])
 def test_detokenize_with_the_same_noise(
-    frames: int, pair: tuple[Any, heartcodec.HeartCodec], monkeypatch: pytest.MonkeyPatch
+    frames: int, guidance: float, decoders: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
-    upstream, ours = pair
-    ids = torch.randint(8192, (frames, 8), generator=torch.Generator().manual_seed(frames))
+    theirs, ours = decoders(**NARROW)
+    ids = torch.randint(8192, (frames, 8))
     drawn: list[torch.Tensor] = []
     randn = torch.randn
 
@@ -246,21 +247,17 @@ def test_detokenize_with_the_same_noise(
         return drawn[-1].clone()
 
     monkeypatch.setattr(torch, "randn", recorded)
-    torch.manual_seed(frames)
-    want = upstream.detokenize(ids.T, num_steps=3, disable_progress=True).numpy()
+    want = theirs.detokenize(ids.T, num_steps=3, disable_progress=True, guidance_scale=guidance)
     monkeypatch.undo()
-    # Before each window's noise upstream draws what it then replaces by zeros.
-    noise = iter(drawn[1::2])
+    noise = iter(drawn[1::2])  # before each window's noise upstream draws what it then replaces by zeros
     with torch.inference_mode():
-        found = ours._decoder(ids, 3, 1.25, lambda: next(noise)[0]).numpy()
+        found = ours(ids, 3, guidance, lambda: next(noise)[0])
     assert found.shape == want.shape == (2, frames * 3840)
     assert next(noise, None) is None and want.std() > 1e-3
-    np.testing.assert_allclose(found, want, atol=1e-4)
+    torch.testing.assert_close(found, want, atol=1e-4, rtol=0)
 
 
-def test_heartlib_as_backend_gives_the_same(
-    make: Callable[..., Any], pair: tuple[Any, heartcodec.HeartCodec], monkeypatch: pytest.MonkeyPatch
-):
+def test_heartlib_as_backend_gives_the_same(pair: tuple[Any, heartcodec.HeartCodec], monkeypatch: pytest.MonkeyPatch):
     _, ours = pair
     monkeypatch.setattr(heartcodec, "_heartlib_version", lambda: "a checkout")
     theirs = heartcodec.load(ours._settings.model_copy(update={"backend": "heartlib"}))
