@@ -52,7 +52,7 @@ from decode import RATE, write_music
 from numpy.typing import NDArray
 
 FILES = 12
-LONGEST = 300
+SHORTEST, LONGEST = 5, 300
 SAMPLE_SIZE = 2097152
 FLOORS = {"cpu": 1.0, "cuda": 3.0}
 PUBLISHED = "pocket-tts, as published: 1,500 on one H100"
@@ -99,11 +99,11 @@ class Result:
 
 
 def make_corpus(folder: Path, minutes: float) -> Corpus:
-    """Files from 5 to 300 s in even steps, in random order, no two alike; many sets of them where there is time."""
+    """Files from `SHORTEST` to `LONGEST` s in even steps, in random order; several sets where there is time."""
     import soundfile
 
     folder.mkdir()
-    lengths = [5 + (LONGEST - 5) * number / (FILES - 1) for number in range(FILES)]
+    lengths = [SHORTEST + (LONGEST - SHORTEST) * number / (FILES - 1) for number in range(FILES)]
     sets = max(1, round(minutes * 60 / sum(lengths)))
     scale = min(1.0, minutes * 60 / sum(lengths))
     lengths = random.Random(0).sample(lengths * sets, FILES * sets)
