@@ -114,19 +114,17 @@ class Part:
         frames = len(without_ending(row.tokens))
         values = {"tags": row.tags, "lyrics": row.lyrics, "duration": row.seconds, "num_frames": frames, "id": name}
         values |= {column: item.get(column) for column in ("license", "source")}
-        self.content.update(json.dumps(values).encode() + row.tokens.tobytes())
-        if self._layout == "inline":
-            values["audio_tokens"] = row.tokens
-        else:
+        if self._layout != "inline":
             values["audio_tokens_path"] = f"tokens/{self._shard}/{name}.{self._token_format}"
             self._put(values["audio_tokens_path"], _encoded(row.tokens, self._token_format))
+        self.content.update(json.dumps(values).encode() + row.tokens.tobytes())
         if self._layout == "jsonl":  # SimpleTuner wants an audio file of each row, and never opens it
             self._put(f"audio/{self._shard}/{name}.wav", b"")
         self.counts.rows += 1
         self.counts.frames += frames
         self.counts.without_lyrics += not row.lyrics
         self.counts.lyrics_emptied += row.emptied
-        self._rows.append(values)
+        self._rows.append(values | {"audio_tokens": row.tokens})
         if len(self._rows) == ROWS:
             self._flush()
 

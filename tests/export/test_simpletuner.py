@@ -167,7 +167,13 @@ def test_an_id_for_every_content(tmp_path: Path, out: Path):
 
     first = id_of()
     assert first.startswith("songs-") and id_of() == first
-    assert len({first, id_of(cutting=Cutting(ending=True)), id_of(limit=4), id_of("other", name="songs")}) == 4
+    others = [
+        id_of(cutting=Cutting(ending=True)),
+        id_of(limit=4),
+        id_of("other", name="songs"),
+        id_of(token_format="pt"),
+    ]
+    assert len({first, *others}) == 5
     made = songs()
     made[0][0]["lyrics"] = "Another line"
     write_song_set(out, made)
