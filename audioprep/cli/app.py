@@ -139,6 +139,7 @@ for command in (
     shard_sets.inspect,
     shard_sets.verify,
     shard_sets.listen,
+    shard_sets.dedup,
     shard_sets.fad,
     shard_sets.clap_score,
     lint,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audioprep.cli.execute import execute, guarded, key_values, settings_of
-from audioprep.cli.options import Device, DryRun, EncoderSetting, Json, Quiet, ShardSet
+from audioprep.cli.options import Device, DryRun, EncoderSetting, Json, Quiet, ShardSet, Weights, Workers
 
 
 def inspect(
@@ -78,6 +78,49 @@ def listen(
     options = settings_of(locals())
     options["settings"] = guarded(lambda: key_values(options.pop("setting") or []))
     execute("listen", options, dry_run, json, quiet)
+
+
+def dedup(
+    source: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="A shard set with tokens; or audio, to be tokenized first.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the lists.")],
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="A test set (a shard set, or audio): drop what is in there, too, and nothing else."),
+    ] = None,
+    similarity_threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="From which cosine of two histograms on they are the same recording.")
+    ] = 0.95,
+    keep: Annotated[
+        str, typer.Option(help="Of copies: longest, highest-bitrate, lossless-first or first (by path).")
+    ] = "longest",
+    prefer: Annotated[str | None, typer.Option(metavar="REGEX", help="Paths that are kept before all others.")] = None,
+    histogram_mode: Annotated[
+        str, typer.Option(help="per_codebook, joint, first_k, or bigram (pairs of codes that follow each other).")
+    ] = "per_codebook",
+    first_codebooks: Annotated[int, typer.Option(min=1, help="first_k: how many.")] = 2,
+    weighting: Annotated[str, typer.Option(help="none, or idf: what occurs in few recordings counts more.")] = "none",
+    correct_sampling: Annotated[bool, typer.Option(help="Correct for the noise of short histograms.")] = True,
+    max_audio_seconds: Annotated[float, typer.Option(min=0, help="Only the first so many seconds; 0: all.")] = 120,
+    column: Annotated[str, typer.Option(help="Of a shard set: the column of tokens.")] = "audio_tokens",
+    codec: Annotated[str, typer.Option(help="Of audio: the encoder.")] = "mel-rvq",
+    weights: Weights = None,
+    exclude_path_format: Annotated[str, typer.Option(help="absolute or relative.")] = "absolute",
+    similarity_device: Annotated[str, typer.Option(help="Of the comparison: auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
+    workers: Workers = 0,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find copies of the same recording, by how often each token occurs, and list which to leave out.
+
+    Example: audioprep dedup shards --out dedup --similarity-threshold 0.95
+
+    Example: audioprep dedup ~/music --against ~/test-music --out leaks
+    """
+    execute("dedup", settings_of(locals()) | {"against": against or []}, dry_run, json, quiet)
 
 
 def fad(

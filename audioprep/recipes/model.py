@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from audioprep.commands import (
     clap_score,
+    dedup,
     encode,
     export_simpletuner,
     export_stable_audio,
@@ -27,6 +28,7 @@ from audioprep.commands import (
 
 COMMANDS: dict[str, ModuleType] = {
     "clap-score": clap_score,
+    "dedup": dedup,
     "encode": encode,
     "export-simpletuner": export_simpletuner,
     "export-stable-audio": export_stable_audio,

@@ -1,0 +1,125 @@
+"""From similar pairs to groups of which one recording is kept.
+
+A group is a star: whoever is dropped is similar to the one that is kept for it. Chains, in which each is like the next
+and the ends are different songs, so never become one group: what is only like something dropped is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keep = Literal["longest", "highest-bitrate", "lossless-first", "first"]
+Relation = Literal["exact-copy", "near-duplicate"]
+
+_LOSSLESS = {".wav", ".flac", ".aiff", ".aif", ".alac", ".caf", ".w64", ".ape", ".wv", ".au", ".tta"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What decides which of several recordings is kept.
+
+    Attributes:
+        id: hash of its bytes.
+        uri: where it is.
+        seconds: of sound.
+        bytes: of its file; 0 where that is not known.
+    """
+
+    id: str
+    uri: str
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A recording that another one stands for; `keep` and `drop` are places in the list of recordings."""
+
+    keep: int
+    drop: int
+    relation: Relation
+    similarity: float
+
+
+def preference(recordings: Sequence[Recording], policy: Keep, preferred: re.Pattern[str] | None) -> list[int]:
+    """Places of the recordings, those first that are rather kept; where nothing else decides, by `uri`.
+
+    Args:
+        recordings: in any order.
+        policy: `longest` (to a tenth of a second, then the higher bitrate), `highest-bitrate`, `lossless-first` (then
+            the longest), or `first` by `uri`.
+        preferred: what a `uri` has that is kept before all others.
+    """
+
+    def key(place: int) -> tuple[bool, float, float, float, str]:
+        one = recordings[place]
+        lossless = PurePath(one.uri).suffix.lower() in _LOSSLESS
+        seconds, bitrate = round(one.seconds, 1), one.bytes / max(one.seconds, 0.1)
+        order = {
+            "longest": (-seconds, -bitrate, 0.0),
+            "highest-bitrate": (-bitrate, -seconds, 0.0),
+            "lossless-first": (-float(lossless), -seconds, -bitrate),
+            "first": (0.0, 0.0, 0.0),
+        }[policy]
+        return preferred is None or not preferred.search(one.uri), *order, one.uri
+
+    return sorted(range(len(recordings)), key=key)
+
+
+def drop_similar(order: Sequence[int], recordings: Sequence[Recording], pairs: NDArray[np.void]) -> list[Dropped]:
+    """Keeps recordings in the order of preference, and drops what is similar to one that is kept.
+
+    Args:
+        order: of `preference`.
+        recordings: the same.
+        pairs: `PAIR` of places; those of one `id` need not be among them.
+
+    Returns:
+        What is dropped, by the place of what is kept for it, then by its own.
+    """
+    near: dict[int, dict[int, float]] = defaultdict(dict)
+    for one, other, similarity in pairs.tolist():
+        near[one][other] = near[other][one] = similarity
+    same: dict[str, list[int]] = defaultdict(list)
+    for place in order:
+        same[recordings[place].id].append(place)
+    dropped: dict[int, Dropped] = {}
+    for place in order:
+        if place in dropped:
+            continue
+        copies = same[recordings[place].id]
+        for other in copies:
+            if other != place and other not in dropped:
+                dropped[other] = Dropped(place, other, "exact-copy", 1.0)
+        for other, similarity in near[place].items():
+            for copy in same[recordings[other].id]:
+                if copy not in dropped and copy not in copies:
+                    dropped[copy] = Dropped(place, copy, "near-duplicate", similarity)
+    return sorted(dropped.values(), key=lambda one: (one.keep, one.drop))
+
+
+def drop_copies(
+    recordings: Sequence[Recording], kept_from: Sequence[Recording], pairs: NDArray[np.void]
+) -> list[Dropped]:
+    """Drops each recording that is similar to one of another corpus, for the most similar one; nothing else.
+
+    Args:
+        recordings: those that may be dropped.
+        kept_from: those of the other corpus.
+        pairs: `PAIR` of a place in `recordings` and one in `kept_from`.
+    """
+    found: dict[int, Dropped] = {}
+    for drop, keep, similarity in pairs.tolist():
+        exact = recordings[drop].id == kept_from[keep].id
+        one = Dropped(keep, drop, "exact-copy" if exact else "near-duplicate", 1.0 if exact else similarity)
+        if drop not in found or (exact, similarity) > (found[drop].relation == "exact-copy", found[drop].similarity):
+            found[drop] = one
+    return sorted(found.values(), key=lambda one: (one.keep, one.drop))

@@ -1,0 +1,98 @@
+"""`audioprep dedup` on real files: copies are listed, the best one stays."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from audio_helpers import ffmpeg, music, write_wav
+from cli_helpers import Cli
+
+from audioprep.dedup.outputs import NAMES
+from audioprep.samples import sample_folder
+
+PIECES = {"chorale": "bach_chorale_bwv269.flac", "ode": "ode_to_joy.wav", "prelude": "bach_prelude_c.mp3"}
+SECONDS = 10
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """Three pieces; of one an mp3 and an exact copy, and a broken file."""
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    bundled = sample_folder() / "music"
+    for name, file in {
+        "chorale": "bach_chorale_bwv269.flac",
+        "ode": "ode_to_joy.wav",
+        "prelude": "bach_prelude_c.mp3",
+    }.items():
+        ffmpeg("-i", bundled / file, "-t", str(SECONDS), folder / f"{name}.wav")
+    ffmpeg("-i", folder / "ode.wav", "-b:a", "96k", folder / "ode_again.mp3")
+    (folder / "prelude_copy.wav").write_bytes((folder / "prelude.wav").read_bytes())
+    (folder / "broken.wav").write_bytes(b"RIFF")
+    return folder
+
+
+def test_copies_are_listed_and_the_best_is_kept(cli: Cli, songs: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    result = cli("dedup", songs, "--out", out, "--keep", "lossless-first", "--workers", "1", "--json")
+    assert result.code == 0, result.err
+    names = ("processed_files", "failed_files", "duplicate_files", "kept_files", "exact_copies", "groups")
+    assert [result.json[name] for name in names] == [5, 1, 2, 3, 1, 2]
+    header, *excluded = (out / "exclude_paths.txt").read_text().splitlines()
+    assert header == "# Paths to exclude from training (format=absolute)"
+    assert excluded == [f"{songs}/ode_again.mp3", f"{songs}/prelude_copy.wav"]
+    pairs = [json.loads(line) for line in (out / "similar_pairs.jsonl").read_text().splitlines()]
+    assert [(pair["keep_relpath"], pair["drop_relpath"], pair["relation"]) for pair in pairs] == [
+        ("ode.wav", "ode_again.mp3", "near-duplicate"), ("prelude.wav", "prelude_copy.wav", "exact-copy"),
+    ]  # fmt: skip
+    assert pairs[0]["similarity"] > 0.95 and pairs[1]["similarity"] == 1
+    groups = pq.read_table(out / "groups.parquet").to_pylist()
+    assert [(row["group"], row["keep"]) for row in groups] == [(0, True), (0, False), (1, True), (1, False)]
+    assert json.loads((out / "summary.json").read_text())["similarity_threshold"] == 0.95
+
+    # The shards are there now: nothing is tokenized again, and other settings reuse them.
+    before = {name: (out / name).read_bytes() for name in NAMES}
+    assert cli("dedup", songs, "--out", out, "--keep", "lossless-first", "--workers", "1").code == 0
+    assert {name: (out / name).read_bytes() for name in NAMES} == before
+    cli(
+        "dedup",
+        out / "shards",
+        "--out",
+        tmp_path / "relative",
+        "--exclude-path-format",
+        "relative",
+        "--prefer",
+        "again",
+    )
+    assert (tmp_path / "relative" / "exclude_paths.txt").read_text().splitlines()[1:] == ["ode.wav", "prelude_copy.wav"]
+
+    # Leaks of another corpus; within the corpus nothing is touched.
+    (tmp_path / "test").mkdir()
+    ffmpeg("-i", songs / "chorale.wav", "-b:a", "128k", tmp_path / "test" / "leak.mp3")
+    write_wav(tmp_path / "test" / "other.wav", music())
+    leak = ("--against", tmp_path / "test", "--out", tmp_path / "leaks", "--similarity-threshold", "0.8")
+    leaks = cli("dedup", out / "shards", *leak, "--workers", "1")
+    assert leaks.code == 0, leaks.err
+    assert (tmp_path / "leaks" / "exclude_paths.txt").read_text().splitlines()[1:] == [f"{songs}/chorale.wav"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--histogram-mode", "per-codebook"], "Did you mean per_codebook?"),
+        (["--prefer", "("], "is no regular expression"),
+        (["--keep", "best"], "there is longest"),
+    ],
+)
+def test_usage_errors(cli: Cli, tmp_path: Path, options: list[str], message: str):
+    result = cli("dedup", tmp_path, "--out", tmp_path / "out", *options)
+    assert result.code == 1
+    assert message in result.err
+
+
+def test_no_audio(cli: Cli, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    result = cli("dedup", tmp_path / "empty", "--out", tmp_path / "out")
+    assert result.code == 1
+    assert "empty" in result.err
