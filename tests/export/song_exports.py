@@ -12,8 +12,9 @@ from song_sets import make_song, write_song_set
 from song_traps import BACKEND, table_rows
 
 from audioprep.export.simpletuner import Options, SimpleTunerExport
+from audioprep.export.simpletuner_config import LayoutName
 
-LAYOUTS = ["folder", "inline", "jsonl"]
+LAYOUTS: list[LayoutName] = ["folder", "inline", "jsonl"]
 ENDING_ROW = np.full((1, 8), 8193)
 
 
