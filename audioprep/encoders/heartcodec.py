@@ -167,7 +167,8 @@ class HeartCodec(TorchEncoder):
         """
         import torch
 
-        ids = frames[(frames < self.spec.codebook_size).all(axis=1)].astype(np.int64)
+        ids = frames.astype(np.int64)
+        ids = ids[(ids < self._checkpoint.decoder_config["codebook_size"]).all(axis=1)]
         if not len(ids):
             return np.zeros((2, 0), np.float32)
         settings, generator = self._settings, torch.Generator().manual_seed(self._settings.seed)

@@ -26,6 +26,7 @@ FRAME = 960
 _TAIL = 240  # samples of silence after a window: without them WavLM has a frame too few
 _ACOUSTIC, _SEMANTIC = 2, 11
 _WAVLM = slice(6, 10)
+_as_it_is: Any = torch.compiler.disable  # for what is no work for a compiler
 
 
 class FeatureExtractors(nn.Module):
@@ -80,7 +81,7 @@ class FeatureExtractors(nn.Module):
             pairs = F.conv1d(F.pad(samples, (width, width + 3))[:, None], kernel, stride=3)
         return pairs.transpose(1, 2).flatten(1)[:, : math.ceil(2 * samples.shape[1] / 3)]
 
-    @torch.compiler.disable
+    @_as_it_is
     def _mel(self, samples: Tensor, copied: torch.cuda.Event | None) -> Tensor:
         """Whisper's log-mel spectrogram of 30 s, `[N, bands, 3000]`, on the CPU."""
         if copied:
@@ -89,7 +90,7 @@ class FeatureExtractors(nn.Module):
         return features.pin_memory() if copied else features
 
 
-@torch.compiler.disable
+@_as_it_is
 def _start_copy(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
     """The same on the CPU, and what a GPU sets when it is there."""
     if not tensor.is_cuda:
@@ -135,7 +136,7 @@ class MusicEncoder(nn.Module):
 
     def drop_unused(self) -> None:
         self.conformer.layers = self.conformer.layers[:_SEMANTIC]
-        self.conformer.layer_norm = nn.Identity()  # of the last layer alone
+        self.conformer.set_submodule("layer_norm", nn.Identity())  # of the last layer alone
         del self.conformer.pos_conv_embed  # which no forward pass uses
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:

@@ -124,14 +124,13 @@ class _Down(nn.Module):
     def __init__(self, width: int, factor: int, kernel: int, unit_kernel: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(_Unit(width, unit_kernel, dilation) for dilation in _DILATIONS)
-        self.down_conv = nn.Module()
-        self.down_conv.layer = weight_norm(_Causal(width, 2 * width, kernel, stride=factor))
-        self.down_conv.activation = nn.PReLU()
+        down = weight_norm(_Causal(width, 2 * width, kernel, stride=factor))
+        self.down_conv = nn.ModuleDict({"layer": down, "activation": nn.PReLU()})
 
     def forward(self, x: Tensor) -> Tensor:
         for unit in self.convs:
             x = unit(x)
-        return self.down_conv.activation(self.down_conv.layer(x))
+        return self.down_conv["activation"](self.down_conv["layer"](x))
 
 
 class _Up(nn.Module):
@@ -139,12 +138,12 @@ class _Up(nn.Module):
 
     def __init__(self, width: int, factor: int, kernel: int, unit_kernel: int) -> None:
         super().__init__()
-        self.up_conv = nn.Module()
-        self.up_conv.layer = weight_norm(_CausalTranspose(width, width // 2, kernel, stride=factor))
+        up = weight_norm(_CausalTranspose(width, width // 2, kernel, stride=factor))
+        self.up_conv = nn.ModuleDict({"layer": up})
         self.convs = nn.ModuleList(_Unit(width // 2, unit_kernel, dilation) for dilation in _DILATIONS)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.up_conv.layer(x)
+        x = self.up_conv["layer"](x)
         for unit in self.convs:
             x = unit(x)
         return x

@@ -74,12 +74,11 @@ class _Modulation(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.emb = nn.Module()
-        self.emb.timestep_embedder = _TimeEmbedding(dim)
+        self.emb = nn.ModuleDict({"timestep_embedder": _TimeEmbedding(dim)})
         self.linear = nn.Linear(dim, 6 * dim)
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        embedded = self.emb.timestep_embedder(time)
+        embedded = self.emb["timestep_embedder"](time)
         return self.linear(F.silu(embedded)).unflatten(-1, (6, -1)), embedded
 
 

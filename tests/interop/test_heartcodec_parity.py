@@ -84,7 +84,7 @@ def pair(heartlib: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, 
     encoder = randomise(upstream.HeartCodecEncoder(config))
     model = randomise(heartlib.HeartCodec(heartlib.HeartCodecConfig(**NARROW)))
     fit_quantizer(model.decoder.quantizer, encoder(torch.nn.functional.pad(music(0), (0, 240))[None]))
-    paths = {"decoder": str(folder / "decoder"), "weights": str(folder / "encoder")}
+    paths: dict[str, Any] = {"decoder": str(folder / "decoder"), "weights": str(folder / "encoder")}
     for path in paths.values():
         Path(path).mkdir()
     (folder / "encoder/encoder_config.json").write_text(json.dumps(config))
