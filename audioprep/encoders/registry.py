@@ -52,6 +52,10 @@ def _vae(**preset: Any) -> _Known:
     return _Known("latents", "vae", "latents", ("torch", "safetensors"), preset, _weights(preset))
 
 
+def _same(**preset: Any) -> _Known:
+    return _Known("latents", "same", "latents", ("torch", "safetensors"), preset, _weights(preset))
+
+
 def _clap(**preset: Any) -> _Known:
     return _Known("embedding", "clap", "clap_embedding", ("torch", "transformers"), preset, _weights(preset))
 
@@ -75,6 +79,9 @@ _OURS = {
     "vae": _vae(),
     "vae-stable-audio": _vae(weights="stabilityai/stable-audio-open-1.0", subfolder="vae"),
     "vae-songbloom": _vae(weights="CypressYang/SongBloom", config="stable_audio_1920_vae.json"),
+    "same": _same(),
+    "same-s": _same(weights="stabilityai/SAME-S"),
+    "same-l": _same(weights="stabilityai/SAME-L"),
     "clap": _clap(),
     "clap-htsat-fused": _clap(weights="laion/clap-htsat-fused"),
     "clap-htsat-unfused": _clap(weights="laion/clap-htsat-unfused"),
