@@ -115,8 +115,9 @@ def read_config(path: Path) -> SameConfig:
 
 
 class _Layers(BaseModel):
-    """Arguments of stable-audio-3's `SAMEEncoder`, with its defaults. Others it ignores itself, or they are of training,
-    but for `mask_noise`: here latents are without noise.
+    """Arguments of stable-audio-3's `SAMEEncoder`, with its defaults.
+
+    Of the others, `mask_noise` is left out on purpose; the rest are of training, or it ignores them too.
     """
 
     in_channels: PositiveInt

@@ -37,9 +37,8 @@ class SameEncoder(nn.Module):
 
     def __init__(self, config: SameConfig) -> None:
         super().__init__()
-        self._config = config
-        self.encoder = nn.Module()
-        self.encoder.layers = nn.ModuleList([_Resampling(config), nn.Identity(), nn.Linear(config.width, config.dim)])
+        self._patch = config.patch
+        self.encoder = _Encoder(config)
         self.bottleneck = _SoftNorm(config.dim)
 
     def forward(self, samples: Tensor, valid: Tensor) -> Tensor:
@@ -50,9 +49,20 @@ class SameEncoder(nn.Module):
             valid: int64 `[B, 2]`: first and one past the last latent that are the file's own; multiples of
                 `config.grid`. Where a file begins or ends within the row, it does so for the attention.
         """
-        resampling, _, out = self.encoder.layers
-        patches = samples.unflatten(-1, (-1, self._config.patch)).transpose(1, 2).flatten(2)
-        return self.bottleneck(out(resampling(patches, valid)))
+        patches = samples.unflatten(-1, (-1, self._patch)).transpose(1, 2).flatten(2)
+        return self.bottleneck(self.encoder(patches, valid))
+
+
+class _Encoder(nn.Module):
+    """Patches `[B, F * stride, P]` to latents `[B, F, D]` before their bottleneck."""
+
+    def __init__(self, config: SameConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([_Resampling(config), nn.Identity(), nn.Linear(config.width, config.dim)])
+
+    def forward(self, patches: Tensor, valid: Tensor) -> Tensor:
+        resampling, _, project = self.layers
+        return project(resampling(patches, valid))
 
 
 class _SoftNorm(nn.Module):
@@ -69,7 +79,7 @@ class _SoftNorm(nn.Module):
 
 
 class _Resampling(nn.Module):
-    """Patches `[B, F * stride, P]` to latents before their projection `[B, F, W]`."""
+    """Patches `[B, F * stride, P]` to the tokens that become latents `[B, F, W]`."""
 
     def __init__(self, config: SameConfig) -> None:
         super().__init__()
@@ -86,12 +96,13 @@ class _Resampling(nn.Module):
 
     def _sliding(self, x: Tensor, valid: Tensor) -> Tensor:
         """Groups `[B, F, G, W]` after all blocks."""
-        size = x.shape[1:3]
-        attend = partial(_attend_in_band, mask=_band(valid, *size, self._config.reach), reach=self._config.reach)
+        _, frames, group, _ = x.shape
+        reach = self._config.reach
+        attend = partial(_attend_in_band, mask=_band(valid, frames, group, reach), reach=reach)
         x = x.flatten(1, 2)
         for block in self.transformers:
             x = block(x, attend)
-        return x.unflatten(1, size)
+        return x.unflatten(1, (frames, group))
 
     def _chunked(self, x: Tensor, valid: Tensor, chunk: int) -> Tensor:
         """Groups `[B, F, G, W]` after all blocks."""
@@ -157,14 +168,26 @@ class _Block(nn.Module):
         self.self_attn = _Attention(config.width, config.head_dim)
         self.ff_norm = _DynamicTanh(config.width)
         self.ff = _FeedForward(config.width, config.inner)
-        self.rope = nn.Module()
-        self.rope.register_buffer("inv_freq", torch.empty(config.head_dim // 4))
+        self.rope = _Rotary(config.head_dim)
 
     def forward(self, x: Tensor, attend: _Attend) -> Tensor:
         """`[B, L, W]` to the same."""
-        angles = torch.outer(torch.arange(x.shape[1], device=x.device), self.rope.inv_freq)
-        x = x + self.self_attn(self.pre_norm(x), angles, attend)
+        x = x + self.self_attn(self.pre_norm(x), self.rope(x.shape[1]), attend)
         return x + self.ff(self.ff_norm(x))
+
+
+class _Rotary(nn.Module):
+    """Rotary positions (Su et al. 2021, arXiv 2104.09864) in half of each head."""
+
+    inv_freq: Tensor
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", torch.empty(head_dim // 4))
+
+    def forward(self, length: int) -> Tensor:
+        """Angles `[L, D / 4]`, of pairs of a head's `D` dimensions."""
+        return torch.outer(torch.arange(length, device=self.inv_freq.device), self.inv_freq)
 
 
 class _DynamicTanh(nn.Module):
@@ -181,7 +204,7 @@ class _DynamicTanh(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Differential attention, with rotary positions (Su et al. 2021, arXiv 2104.09864) in half of each head."""
+    """Differential attention of all heads."""
 
     def __init__(self, width: int, head_dim: int) -> None:
         super().__init__()
@@ -204,7 +227,7 @@ class _Attention(nn.Module):
 
 
 def _rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turns pairs of the first dimensions of heads `[…, L, D]` by `angles` `[L, D / 4]`."""
+    """Turns heads `[…, L, D]` by `angles` `[L, D / 4]`; the second half of their dimensions stays."""
     pairs = angles.shape[-1]
     first, second, rest = x.split([pairs, pairs, x.shape[-1] - 2 * pairs], dim=-1)
     cosine, sine = angles.cos(), angles.sin()

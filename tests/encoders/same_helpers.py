@@ -22,7 +22,8 @@ def same_config(encoder: dict[str, Any], channels: int = 2) -> dict[str, Any]:
     """The model config of an autoencoder, with what is in the published ones; `encoder` as `SMALL` or `LARGE`."""
     layers = {
         "channels": WIDTH // 2, "c_mults": [2], "strides": [STRIDE], "latent_dim": DIM, "dim_heads": HEAD,
-        "ff_mult": INNER / WIDTH, "checkpointing": True, "differential": True, "variable_stride": True, "mask_noise": 0.1,
+        "ff_mult": INNER / WIDTH, "checkpointing": True, "differential": True, "variable_stride": True,
+        "mask_noise": 0.1,
     }  # fmt: skip
     return {
         "model_type": "autoencoder",
