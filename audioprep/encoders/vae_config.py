@@ -136,7 +136,8 @@ def read_config(path: Path) -> VaeConfig:
     except ValidationError as error:
         raise UsageError(
             f"{path}: {_said(error)}. The encoder vae takes diffusers' AutoencoderOobleck (in a pipeline's repository: "
-            "subfolder vae) and stable-audio-tools' autoencoders of the type oobleck with the bottleneck vae."
+            "subfolder vae) and stable-audio-tools' autoencoders of the type oobleck with the bottleneck vae. For "
+            "Stable Audio 3's SAME there is the encoder same."
         ) from error
 
 

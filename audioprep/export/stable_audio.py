@@ -339,7 +339,9 @@ class StableAudioExport:
         # Rounded up: the trainer makes whole frames of it, and rounds down.
         duration = min(_LONGEST_SECONDS, math.ceil(seconds * 100) / 100)
         folder = quote(str(self.folder))
-        return f"python scripts/train_lora.py --encoded_dir {folder} --duration {duration:g} --model medium-base"
+        # The latents of both autoencoders have the same shape: the trainer cannot tell.
+        model = "small-music-base" if self._encoder.get("encoder") == "same-s" else "medium-base"
+        return f"python scripts/train_lora.py --encoded_dir {folder} --duration {duration:g} --model {model}"
 
     def _put_json(self, name: str, value: dict[str, Any]) -> None:
         self._destination.put(name, (json.dumps(value, indent=2) + "\n").encode("ascii"))
@@ -353,7 +355,7 @@ def _encoder(dataset: Dataset, column: str) -> dict[str, Any]:
     """
     latents = [name for name, encoder in dataset.encoders.items() if encoder.get("kind") == "latents"]
     if column not in latents:
-        there = f"There are: {', '.join(latents)}." if latents else "Add one: `audioprep encode --encoder vae …`."
+        there = f"There are: {', '.join(latents)}." if latents else "Add one: `audioprep encode --encoder vae|same …`."
         raise UsageError(f"{dataset.folder}: has no latents in a column {column}.{nearest(column, latents)} {there}")
     return dataset.encoders[column]
 

@@ -176,6 +176,17 @@ def test_without_the_encoder_only_padding_fails_and_the_same_call_goes_on(tmp_pa
     assert export(out, tmp_path / "sat", replace(GRID, silence=tmp_path / "silence.npy"))["padded"] == 1
 
 
+@pytest.mark.parametrize(("encoder_name", "model"), [("same-s", "small-music-base"), ("same-l", "medium-base")])
+def test_latents_of_same_are_for_a_model_of_its_size(tmp_path: Path, encoder_name: str, model: str):
+    out = write_latent_set(tmp_path / "out", items([20]))
+    description = json.loads((out / "dataset.json").read_text())
+    description["encoders"]["latents"]["encoder"] = encoder_name
+    (out / "dataset.json").write_text(json.dumps(description))
+    np.save(tmp_path / "silence.npy", np.zeros((1, 64, 6144), np.float32))
+    details = export(out, tmp_path / "sa3", replace(SA3, silence=tmp_path / "silence.npy"))
+    assert details["train_with"].endswith(f"--model {model}")
+
+
 def test_sa3(tmp_path: Path, out: Path, encoder: SilentEncoder):
     details = export(out, tmp_path / "sa3", replace(SA3, dtype="float32"))
     folder = tmp_path / "sa3"
