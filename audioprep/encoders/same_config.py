@@ -79,13 +79,12 @@ def find_files(weights: str, config: str | None) -> tuple[Path, Path]:
     Raises:
         UsageError: one of them is missing or cannot be fetched.
     """
-    path = Path(config or _CONFIG).expanduser()
-    if config and path.is_file():
-        found = local_files(weights, [_CHECKPOINT], encoder="same")
-    else:
-        found = local_files(weights, [path.name, _CHECKPOINT], encoder="same")
-        path = (found.parent if found.is_file() else found) / path.name
-    return path, found if found.is_file() else found / _CHECKPOINT
+    name = config or _CONFIG
+    path = Path(name).expanduser()
+    elsewhere = config is not None and path.is_file()
+    found = local_files(weights, [_CHECKPOINT] if elsewhere else [name, _CHECKPOINT], encoder="same")
+    checkpoint = found if found.is_file() else found / _CHECKPOINT
+    return path if elsewhere else checkpoint.parent / name, checkpoint
 
 
 def read_config(path: Path) -> SameConfig:

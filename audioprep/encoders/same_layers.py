@@ -90,7 +90,7 @@ class _Resampling(nn.Module):
 
     def forward(self, patches: Tensor, valid: Tensor) -> Tensor:
         x = self.mapping(patches).unflatten(1, (-1, self._config.stride))
-        x = torch.cat([x, self.new_tokens.expand(*x.shape[:2], -1, -1).to(x.dtype)], dim=2)
+        x = torch.cat([x, self.new_tokens.expand(*x.shape[:2], -1, -1)], dim=2)
         x = self._sliding(x, valid) if self._config.chunk is None else self._chunked(x, valid, self._config.chunk)
         return x[:, :, -1]
 
@@ -162,6 +162,8 @@ def _attend_in_band(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor,
 
 
 class _Block(nn.Module):
+    """Attention and a gated feed-forward layer."""
+
     def __init__(self, config: SameConfig) -> None:
         super().__init__()
         self.pre_norm = _DynamicTanh(config.width)

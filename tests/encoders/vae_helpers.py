@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import weight_norm
 
-from audioprep.encoders.vae import Vae
+from audioprep.encoders.base import Encoder
 from audioprep.stages.windows import WindowCutter
 
 WIDTH, MULTIPLES, STRIDES = 8, (1, 2), (4, 6)
@@ -186,20 +186,20 @@ def noise(samples: int, seed: int = 0) -> NDArray[np.float32]:
     return 0.3 * np.random.default_rng(seed).standard_normal((2, samples)).astype(np.float32)
 
 
-def encode(vae: Vae, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def encode(encoder: Encoder, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """A whole file's latents, `[F, D]`, window by window as the stage cuts them, in float32."""
-    cutter = WindowCutter(vae.spec)
+    cutter = WindowCutter(encoder.spec)
     windows = [*cutter.push(samples), *cutter.finish()]
-    rows = vae.spec.batch_size
+    rows = encoder.spec.batch_size
     found = []
     for first in range(0, len(windows), rows):
         batch = windows[first : first + rows]
-        samples_in = np.zeros((rows, vae.spec.channels, vae.spec.length), np.float32)
+        samples_in = np.zeros((rows, encoder.spec.channels, encoder.spec.length), np.float32)
         valid = np.zeros((rows, 2), np.int64)
         for row, window in enumerate(batch):
             samples_in[row], valid[row] = window.samples, (window.start, window.end)
-        found.extend(vae.encode(samples_in, valid)[: len(batch)])
-    return np.concatenate(found)[: vae.spec.num_frames(cutter.samples)]
+        found.extend(encoder.encode(samples_in, valid)[: len(batch)])
+    return np.concatenate(found)[: encoder.spec.num_frames(cutter.samples)]
 
 
 def padded(samples: NDArray[np.float32], hop: int) -> Tensor:

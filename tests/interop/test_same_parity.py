@@ -99,9 +99,9 @@ def randomised(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def latents(encoder: same.Same, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """As the stage `encode` gives them, but in float32."""
-    cutter, found = WindowCutter(encoder.spec), []
-    for window in [*cutter.push(samples), *cutter.finish()]:
-        found.append(encoder.encode(window.samples[None], np.array([[window.start, window.end]]))[0])
+    cutter = WindowCutter(encoder.spec)
+    windows = [*cutter.push(samples), *cutter.finish()]
+    found = [encoder.encode(window.samples[None], np.array([[window.start, window.end]]))[0] for window in windows]
     return np.concatenate(found)[: encoder.spec.num_frames(samples.shape[1])]
 
 
