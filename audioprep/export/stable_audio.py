@@ -132,7 +132,7 @@ class StableAudioExport:
         self._encoder = _encoder(self._source.dataset, options.column)
         self._spec = EncoderSpec.from_dict(self._encoder)
         self._prompts, self._columns = _columns(self._source.dataset, options)
-        self._destination = Destination(self.folder, self._settings(out), (FILELIST, CONFIG, DETAILS), _MADE)
+        self._destination = Destination(self.folder, self._settings(out), (FILELIST, CONFIG, DETAILS, SILENCE), _MADE)
         self._silence: NDArray[np.float32] | None = None
 
     @property
@@ -157,9 +157,8 @@ class StableAudioExport:
         """
         self._say_if_unusual()
         with self._destination.writing(overwrite):
-            if self._options.layout == "sa3":
-                silence = self._silent_frames(_SILENT_SAMPLES // self._spec.hop_length)
-                self._put_array(SILENCE, silence[None].transpose(0, 2, 1))
+            if self._options.layout == "sa3":  # whether it can be had is better known before the rest is written
+                self._silent_frames(_SILENT_SAMPLES // self._spec.hop_length)
             files: list[str] = []
             counts = Counts()
             for shard in self._source.shards(self._columns, on_items):
@@ -315,6 +314,9 @@ class StableAudioExport:
                 "drop_last": False,
             }
             self._put_json(CONFIG, config)
+        else:
+            silence = self._silent_frames(_SILENT_SAMPLES // spec.hop_length)
+            self._put_array(SILENCE, silence[None].transpose(0, 2, 1))
         details = {
             "format": "stable-audio",
             "layout": options.layout,

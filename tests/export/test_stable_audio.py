@@ -399,3 +399,11 @@ def test_a_full_disk_stops_it(tmp_path: Path, out: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(SystemFault, match="No space left on device.*goes on from here"):
         export(out, tmp_path / "sat")
+
+
+def test_another_layout_leaves_nothing_of_the_first(out: Path, tmp_path: Path):
+    export(out, tmp_path / "latents", replace(SA3, silence=_silence(tmp_path)))
+    assert (tmp_path / "latents" / "silence.npy").exists()
+    export(out, tmp_path / "latents", GRID, overwrite=True)
+    assert not (tmp_path / "latents" / "silence.npy").exists()
+    assert check(tmp_path / "latents") == []
