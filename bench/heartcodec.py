@@ -61,6 +61,8 @@ def make_heartcodec(folder: Path, tiny: bool) -> dict[str, Any]:
         (folder / name / f"{part}.safetensors").touch()
     paths = {"encoder": str(folder / "encoder"), "decoder": str(folder / "decoder")}
     found = find_checkpoint(**paths)
+    # heartlib takes nothing for granted.
+    (folder / "encoder" / "config.json").write_text(json.dumps(found.encoder_config))
     torch.manual_seed(0)
     for model, path, prefix in (
         (HeartEncoder(found.encoder_config), found.encoder, "encoder."),
