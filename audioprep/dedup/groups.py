@@ -16,6 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audioprep.dedup.alignment import Alignment
+
 Keep = Literal["longest", "highest-bitrate", "lossless-first", "first"]
 Relation = Literal["exact-copy", "near-duplicate"]
 
@@ -47,6 +49,7 @@ class Dropped:
     drop: int
     relation: Relation
     similarity: float
+    alignment: Alignment | None = None
 
 
 def preference(recordings: Sequence[Recording], policy: Keep, preferred: re.Pattern[str] | None) -> list[int]:
