@@ -67,6 +67,7 @@ _OURS = {
     "dac-16khz": _dac(weights="descript/dac_16khz"),
     "dac-24khz": _dac(weights="descript/dac_24khz"),
     "dac-44khz": _dac(weights="descript/dac_44khz"),
+    "fingerprint": _Known("tokens", "fingerprint", "fingerprint", (), {}),
     "heartcodec": _Known(
         "tokens",
         "heartcodec",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,15 @@ from audioprep.shards.dataset import Dataset
 _ROWS = 512
 
 
-def read_tables(dataset: Dataset, shard: dict[str, Any]) -> Iterator[pa.Table]:
+def read_tables(
+    dataset: Dataset, shard: dict[str, Any], columns: Sequence[str] | None = None
+) -> Iterator[pa.Table]:
     """Gives the rows of one shard, some hundred at a time, in the columns and order of `dataset.json`.
+
+    Args:
+        dataset: the shard set.
+        shard: one of its shards.
+        columns: only these are needed; of a tar, all come.
 
     Raises:
         ValueError: a tar that is not as audioprep writes it.
@@ -28,7 +35,7 @@ def read_tables(dataset: Dataset, shard: dict[str, Any]) -> Iterator[pa.Table]:
     path = dataset.folder / shard["path"]
     if dataset.storage == "parquet":
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS):
+            for batch in file.iter_batches(_ROWS, columns=columns):
                 yield plain_table(pa.Table.from_batches([batch]))
         return
     rows: list[dict[str, Any]] = []
