@@ -107,6 +107,9 @@ def dedup(
     codec: Annotated[str, typer.Option(help="Of audio: the encoder.")] = "mel-rvq",
     weights: Weights = None,
     exclude_path_format: Annotated[str, typer.Option(help="absolute or relative.")] = "absolute",
+    report_pairs: Annotated[
+        int, typer.Option(min=0, help="Pairs in report.html, to be heard and seen; 0: no report.")
+    ] = 40,
     similarity_device: Annotated[str, typer.Option(help="Of the comparison: auto, cpu or cuda.")] = "auto",
     device: Device = "auto",
     workers: Workers = 0,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter as Tally
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from audioprep.commands import tokenize
@@ -14,6 +17,8 @@ from audioprep.dedup.counting import binning_of, count_shards, tokens_of
 from audioprep.dedup.groups import Dropped, Keep, Recording, drop_copies, drop_similar, preference
 from audioprep.dedup.histograms import Histograms, Mode, inverse_document_frequencies
 from audioprep.dedup.outputs import PathFormat, write_outputs
+from audioprep.dedup.report import REPORT, write_report
+from audioprep.dedup.report_pairs import BELOW, ReportPair, pairs_to_show
 from audioprep.dedup.similarity import similar_pairs
 from audioprep.encoders.device import resolve_device
 from audioprep.engine.commit import digest
@@ -40,6 +45,7 @@ class Settings(CommandSettings):
     keep: Keep = Field("longest", description="longest, highest-bitrate, lossless-first or first (by path).")
     prefer: str | None = Field(None, description="Regular expression: paths that are kept before all others.")
     exclude_path_format: PathFormat = Field("absolute", description="absolute or relative.")
+    report_pairs: int = Field(40, ge=0, description="Pairs in report.html, to be heard and seen; 0: no report.")
     similarity_device: str = Field("auto", description="Of the comparison: auto, cpu or cuda.")
     device: str = Field("auto", description="Of audio: where it is tokenized: auto, cpu, cuda or cuda:N.")
     workers: int = Field(0, ge=0, description="Of audio: processes; 0: one a CPU core, or one a GPU.")
@@ -62,18 +68,24 @@ def run(settings: Settings, console: Console) -> Summary:
                 f"{other.folder}: its tokens are not made as those of {corpus.folder}; tokenize both alike"
             )
         ones, others = _histograms(settings, [corpus, other] if other else [corpus], layout.private, console)
-        pairs = _pairs(settings, ones, others, layout.private, console)
+        candidates = _candidates(settings, ones, others, layout.private, console)
+        pairs = candidates[candidates["similarity"] >= settings.similarity_threshold]
         recordings = _recordings(ones)
         if others is None:
-            kept_from = recordings
-            dropped = drop_similar(preference(recordings, settings.keep, prefer), recordings, pairs)
+            kept_from, order = recordings, preference(recordings, settings.keep, prefer)
+            dropped = drop_similar(order, recordings, pairs)
         else:
-            kept_from = _recordings(others)
+            kept_from, order = _recordings(others), None
             dropped = drop_copies(recordings, kept_from, pairs)
         summary = _summary(settings, corpus, dropped)
+        shown = pairs_to_show(
+            recordings, kept_from, order, dropped, candidates, settings.similarity_threshold, settings.report_pairs
+        )
+        _report(settings, shown, candidates["similarity"], dropped, summary, console)
         write_outputs(settings.out, kept_from, recordings, dropped, summary, settings.exclude_path_format)
     names = ("processed_files", "failed_files", "duplicate_files", "kept_files", "exact_copies", "groups")
-    return {name: summary[name] for name in names} | {"exclude": summary["exclude_output"]}
+    paths = {"exclude": summary["exclude_output"], "report": summary["report_output"]}
+    return {name: summary[name] for name in names} | {name: path for name, path in paths.items() if path}
 
 
 def plan(settings: Settings, console: Console) -> Summary:
@@ -125,18 +137,42 @@ def _histograms(
     return ones, others[0] if others else None
 
 
-def _pairs(settings: Settings, ones: Histograms, others: Histograms | None, private: Path, console: Console) -> Any:
-    """Similar pairs; what is found of each block lies in a folder named by all that decides about it."""
-    what = [one and one.content for one in (ones, others)] + [settings.similarity_threshold]
+def _candidates(
+    settings: Settings, ones: Histograms, others: Histograms | None, private: Path, console: Console
+) -> NDArray[np.void]:
+    """Similar pairs; what is found of each block lies in a folder named by all that decides about it.
+
+    For the report they are searched from somewhat below the threshold on.
+    """
+    lowest = max(settings.similarity_threshold - (BELOW if settings.report_pairs else 0), 0)
+    what = [one and one.content for one in (ones, others)] + [lowest]
     device = resolve_device(settings.similarity_device)
     with console.counter("Comparing") as comparing:
         folder = private / "pairs" / digest(what)[:16]
-        return similar_pairs(ones, others, settings.similarity_threshold, folder, device, comparing)
+        return similar_pairs(ones, others, lowest, folder, device, comparing)
 
 
 def _recordings(histograms: Histograms) -> list[Recording]:
     columns = (histograms.column(name) for name in ("id", "uri", "seconds", "bytes"))
     return [Recording(*values) for values in zip(*columns, strict=True)]
+
+
+def _report(
+    settings: Settings,
+    shown: list[ReportPair],
+    similarities: NDArray[np.float64],
+    dropped: list[Dropped],
+    summary: Summary,
+    console: Console,
+) -> None:
+    path = settings.out / REPORT
+    if not settings.report_pairs:
+        path.unlink(missing_ok=True)  # an earlier run's, of other results
+        return
+    method = f"cosine of {settings.histogram_mode} histograms of the tokens of {summary['encoder']['encoder']}"
+    sizes = [1 + count for count in Tally(one.keep for one in dropped).values()]
+    with console.counter("Writing the report") as counter:
+        write_report(path, shown, similarities, sizes, settings.similarity_threshold, method, summary, counter)
 
 
 def _summary(settings: Settings, corpus: Dataset, dropped: list[Dropped]) -> dict[str, Any]:
@@ -161,6 +197,7 @@ def _summary(settings: Settings, corpus: Dataset, dropped: list[Dropped]) -> dic
         "keep": settings.keep,
         "encoder": corpus.encoders[settings.column],
         "exclude_output": str(settings.out / "exclude_paths.txt"),
+        "report_output": str(settings.out / REPORT) if settings.report_pairs else None,
         "pairs_output": str(settings.out / "similar_pairs.jsonl"),
         "exclude_path_format": settings.exclude_path_format,
     }
