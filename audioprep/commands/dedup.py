@@ -169,7 +169,8 @@ def _report(
     if not settings.report_pairs:
         path.unlink(missing_ok=True)  # an earlier run's, of other results
         return
-    method = f"cosine of {settings.histogram_mode} histograms of the tokens of {summary['encoder']['encoder']}"
+    tokens = summary["encoder"].get("encoder") or settings.column
+    method = f"cosine of {settings.histogram_mode} histograms of the tokens of {tokens}"
     sizes = [1 + count for count in Tally(one.keep for one in dropped).values()]
     with console.counter("Writing the report") as counter:
         write_report(path, shown, similarities, sizes, settings.similarity_threshold, method, summary, counter)

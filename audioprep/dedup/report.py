@@ -1,7 +1,7 @@
 """`report.html` of `audioprep dedup`: pairs to hear and see, so that a person can set the threshold.
 
-One page that loads nothing: sound and pictures are in it. A clip of 12 s takes 98 kB and its picture up to 30 kB, so
-40 pairs stay below 10 MB.
+One page that loads nothing: sound and pictures are in it. A clip of 12 s takes 98 kB and its picture some 20 kB (of
+noise, the worst case, 43 kB): 40 pairs take about 10 MB.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def write_report(
         script=script,
         title=escape(_title(summary)),
         method=escape(method[:1].upper() + method[1:]),
-        rule=f"From {threshold:g} on, one of two is dropped.",
+        rule=f"From {threshold:g} on, a recording is dropped for the other one.",
         counts="".join(
             f"<li><b>{summary[name]:,}</b>{label}</li>" for name, label in _COUNTS.items() if name in summary
         ),
@@ -120,9 +120,9 @@ def _sides(pair: ReportPair) -> tuple[_Side, _Side]:
     aligned = pair.alignment or Alignment(0.0, min(pair.keep.seconds, pair.drop.seconds), 0.0)
     seconds = min(CLIP_SECONDS, max(aligned.overlap, 1.0))
     start = max(aligned.offset, 0.0) + min(max(aligned.overlap - seconds, 0.0) / 2, _INTO)
-    speed, role = aligned.speed, "dropped" if pair.dropped else "kept, too"
+    speed, role = aligned.speed, "B · dropped" if pair.dropped else "B · kept, too"
     return (
-        _Side(pair.keep, "kept", start, seconds, 1.0),
+        _Side(pair.keep, "A · kept", start, seconds, 1.0),
         _Side(pair.drop, role, (start - aligned.offset) / speed, seconds / speed, speed),
     )
 
@@ -134,7 +134,7 @@ def _card(pair: ReportPair, place: int) -> str:
     return f"""<article class="pair card{" dropped" * pair.dropped}" data-place="{place}"
 data-similarity="{pair.similarity:.6f}" data-relation="{escape(_relation(pair))}">
 <header><h3>{pair.similarity:.4f}</h3><span class="tag">{escape(_spoken(_relation(pair)))}</span>
-<span class="soft">{" · ".join(_facts(pair))}</span>{buttons if sides.count("<audio ") == 2 else ""}</header>
+<span class="facts">{" · ".join(_facts(pair))}</span>{buttons if sides.count("<audio ") == 2 else ""}</header>
 <div class="sides">{sides}</div></article>"""
 
 
@@ -146,9 +146,8 @@ def _shown(side: _Side) -> str:
         content = _player(side, cut_clip(recording.uri, side.start, side.seconds))
     except InputError as error:
         content = f'<div class="note">{escape(error.detail)}</div>'
-    return f"""<div class="side"><div class="path"><b><bdi>{escape(name)}</bdi></b>
-<small><bdi>{escape(folder)}</bdi></small>
-<small>{side.role} · {recording.seconds:.1f} s{rate}</small></div>
+    return f"""<div class="side"><div class="path"><span class="role">{side.role}</span><b><bdi>{escape(name)}</bdi></b>
+<small><bdi>{escape(folder)}</bdi></small><small>{recording.seconds:.1f} s{rate}</small></div>
 {content}</div>"""
 
 
@@ -169,7 +168,11 @@ def _facts(pair: ReportPair) -> list[str]:
         f"overlap {aligned.overlap:.1f} s",
         f"agreement {aligned.agreement:.3f}",
     ]
-    return [*facts, f"speed × {aligned.speed:.3f}", f"pitch {aligned.pitch:+.2f} semitones"]
+    if aligned.speed != 1:
+        facts.append(f"speed × {aligned.speed:.3f}")
+    if aligned.pitch:
+        facts.append(f"pitch {aligned.pitch:+.2f} semitones")
+    return facts
 
 
 def _relation(pair: ReportPair) -> str:

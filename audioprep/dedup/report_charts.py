@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 _BARS = 48
 _WIDTH, _HEIGHT = 720, 240
-_LEFT, _TOP, _BOTTOM = 44, 20, 34  # margins for labels
+_LEFT, _TOP, _BOTTOM = 66, 32, 34  # margins for labels
 
 
 def similarity_histogram(similarities: NDArray[np.float64], threshold: float) -> str:

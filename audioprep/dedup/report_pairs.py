@@ -64,30 +64,31 @@ def pairs_to_show(
     Returns:
         Those nearest to the threshold first.
     """
-    above = [ReportPair(kept_from[d.keep], recordings[d.drop], d.similarity, d.relation, d.alignment) for d in dropped]
     gone = np.zeros(len(recordings), bool)
     gone[[one.drop for one in dropped]] = True
     missed = candidates[(candidates["similarity"] < threshold) & ~gone[candidates["one"]]]
     if order is not None:
         missed = missed[~gone[missed["other"]]]
-    missed = missed[np.lexsort((missed["other"], missed["one"], -missed["similarity"]))][:count]
+    missed = np.sort(missed, order=["similarity", "one", "other"])
+    heard = sorted((d for d in dropped if d.relation != "exact-copy"), key=lambda d: (d.similarity, d.keep, d.drop))
+    exact = [one for one in dropped if one.relation == "exact-copy"]
     rank = order and {place: number for number, place in enumerate(order)}
-    below: list[ReportPair] = []
-    for one, other, similarity in missed.tolist():
+
+    def kept_both(one: int, other: int, similarity: float) -> ReportPair:
         drop, keep = sorted((one, other), key=rank.__getitem__, reverse=True) if rank else (one, other)
-        below.append(ReportPair(kept_from[keep], recordings[drop], similarity, None))
-    return _choose(above, below, threshold, count)
+        return ReportPair(kept_from[keep], recordings[drop], similarity, None)
 
+    def kept_one(one: Dropped) -> ReportPair:
+        return ReportPair(kept_from[one.keep], recordings[one.drop], one.similarity, one.relation, one.alignment)
 
-def _choose(above: list[ReportPair], below: list[ReportPair], threshold: float, count: int) -> list[ReportPair]:
-    def nearness(pair: ReportPair) -> tuple[float, str, str]:
-        return abs(pair.similarity - threshold), pair.keep.uri, pair.drop.uri
-
-    heard = sorted((pair for pair in above if pair.relation != "exact-copy"), key=nearness)
-    exact = sorted((pair for pair in above if pair.relation == "exact-copy"), key=nearness)
-    near = count * 3 // 8
-    rest = sorted(heard[near:] + below[near:], key=lambda pair: (pair.similarity, *nearness(pair)))
-    chosen = heard[:near] + below[:near]
-    room = min(count - len(chosen), len(rest))
-    chosen += [rest[place] for place in np.linspace(0, len(rest) - 1, room).round().astype(int)] if room else []
-    return sorted(chosen + exact[: count - len(chosen)], key=nearness)
+    # All in one row by similarity, in which the threshold lies at `middle`.
+    middle, end, near = len(missed), len(missed) + len(heard), count * 3 // 8
+    chosen = np.arange(max(middle - near, 0), min(middle + near, end))
+    rest = np.setdiff1d(np.arange(end), chosen)
+    spread = np.linspace(0, len(rest) - 1, min(count - len(chosen), len(rest))).round().astype(int)
+    pairs = [
+        kept_both(*missed[place].tolist()) if place < middle else kept_one(heard[place - middle])
+        for place in [*chosen, *rest[spread]]
+    ]
+    pairs += map(kept_one, exact[: count - len(pairs)])
+    return sorted(pairs, key=lambda pair: (abs(pair.similarity - threshold), pair.keep.uri, pair.drop.uri))
