@@ -9,6 +9,7 @@ from audio_helpers import ffmpeg, music, write_wav
 from cli_helpers import Cli
 
 from audioprep.dedup.outputs import NAMES
+from audioprep.dedup.report import REPORT
 from audioprep.samples import sample_folder
 
 PIECES = {"chorale": "bach_chorale_bwv269.flac", "ode": "ode_to_joy.wav", "prelude": "bach_prelude_c.mp3"}
@@ -52,9 +53,9 @@ def test_copies_are_listed_and_the_best_is_kept(cli: Cli, songs: Path, tmp_path:
     assert json.loads((out / "summary.json").read_text())["similarity_threshold"] == 0.95
 
     # The shards are there now: nothing is tokenized again, and other settings reuse them.
-    before = {name: (out / name).read_bytes() for name in NAMES}
+    before = {name: (out / name).read_bytes() for name in (*NAMES, REPORT)}
     assert cli("dedup", songs, "--out", out, "--keep", "lossless-first", "--workers", "1").code == 0
-    assert {name: (out / name).read_bytes() for name in NAMES} == before
+    assert {name: (out / name).read_bytes() for name in before} == before
     cli(
         "dedup",
         out / "shards",
@@ -66,6 +67,16 @@ def test_copies_are_listed_and_the_best_is_kept(cli: Cli, songs: Path, tmp_path:
         "again",
     )
     assert (tmp_path / "relative" / "exclude_paths.txt").read_text().splitlines()[1:] == ["ode.wav", "prelude_copy.wav"]
+
+    # The report shows what is just below the threshold, too, which is not dropped.
+    assert "B · kept, too" not in (out / REPORT).read_text()
+    strict = ("--out", out, "--similarity-threshold", "1", "--no-correct-sampling", "--keep", "lossless-first")
+    assert cli("dedup", out / "shards", *strict, "--json").json["duplicate_files"] == 1
+    page = (out / REPORT).read_text()
+    assert page.count("<article") == 2 and page.count("<audio ") == 4
+    assert page.index("ode.wav") < page.index("B · kept, too") < page.index("ode_again.mp3")
+    assert "report" not in cli("dedup", out / "shards", *strict, "--report-pairs", "0", "--json").json
+    assert not (out / REPORT).exists()
 
     # Leaks of another corpus; within the corpus nothing is touched.
     (tmp_path / "test").mkdir()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from audio_helpers import ffmpeg
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from audioprep.dedup.alignment import Alignment
 from audioprep.dedup.groups import Recording
@@ -34,12 +34,11 @@ SUMMARY: dict[str, Any] = {
     "encoder": {"encoder": "mel-rvq"},
 }
 
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium nor google-chrome on PATH")
 
-
-@pytest.fixture
-def report(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four pairs: one aligned, one that is not dropped, a hostile name, and one whose files are broken or gone."""
+    tmp_path = tmp_path_factory.mktemp("report")
     song = sample_folder() / "music" / "bach_prelude_c.mp3"
     hostile, broken = tmp_path / f"{HOSTILE}.wav", tmp_path / "broken.wav"
     # It begins 2 s later and runs 4 % faster.
@@ -68,20 +67,28 @@ def report(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is neither chromium nor google-chrome on PATH")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
-def page(report: Path) -> Iterator[Page]:
+def page(browser: Browser, report: Path) -> Iterator[Page]:
     """The report in a browser; at the end it is checked that nothing but the file and what is in it was asked for."""
     asked: list[str] = []
     errors: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text))
-        page.goto(report.as_uri())
-        yield page
-        browser.close()
+    page = browser.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text))
+    page.goto(report.as_uri())
+    yield page
+    page.close()
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert errors == []
 
@@ -101,7 +108,6 @@ def sounding(card: Locator, place: int, after: float) -> list[dict[str, Any]]:
     return clips(card)
 
 
-@needs_browser
 def test_reads_filters_and_sorts(page: Page):
     expect(page.locator("h1")).to_have_text(f"Near-duplicates in {SUMMARY['dataset_dirs'][0]}")
     expect(page.locator(".counts")).to_have_text("12,345recordings3dropped")
@@ -136,7 +142,6 @@ def test_reads_filters_and_sorts(page: Page):
     expect(values.filter(visible=True)).to_have_text(["0.9510"])
 
 
-@needs_browser
 def test_plays_a_pair_from_the_same_moment(page: Page):
     card = page.locator(".pair").nth(0)
     switch, turns = card.locator("[name=change]"), card.locator("[name=turns]")
@@ -170,23 +175,19 @@ def test_plays_a_pair_from_the_same_moment(page: Page):
     expect(turns).to_have_attribute("aria-pressed", "false")
 
 
-@needs_browser
-def test_the_policy_lets_nothing_out_and_no_other_script_in(report: Path):
-    """The page's fixture does not serve here: a blocked request is told of as an error."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page()
-        page.goto(report.as_uri())
-        blocked = page.evaluate("""async () => {
-            const blocked = [];
-            document.addEventListener("securitypolicyviolation", (event) => blocked.push(event.effectiveDirective));
-            document.body.insertAdjacentHTML("beforeend", '<img src="http://127.0.0.1:9/"><b onclick="hit=1">x</b>');
-            document.body.append(Object.assign(document.createElement("script"), { text: "hit = 1" }));
-            await fetch("http://127.0.0.1:9/").catch(() => null);
-            await new Promise((done) => setTimeout(done, 100));
-            return [blocked.sort(), typeof hit];
-        }""")
-        browser.close()
+def test_the_policy_lets_nothing_out_and_no_other_script_in(browser: Browser, report: Path):
+    page = browser.new_page()
+    page.goto(report.as_uri())
+    blocked = page.evaluate("""async () => {
+        const blocked = [];
+        document.addEventListener("securitypolicyviolation", (event) => blocked.push(event.effectiveDirective));
+        document.body.insertAdjacentHTML("beforeend", '<img src="http://127.0.0.1:9/"><b onclick="hit=1">x</b>');
+        document.body.append(Object.assign(document.createElement("script"), { text: "hit = 1" }));
+        await fetch("http://127.0.0.1:9/").catch(() => null);
+        await new Promise((done) => setTimeout(done, 100));
+        return [blocked.sort(), typeof hit];
+    }""")
+    page.close()
     assert blocked == [["connect-src", "img-src", "script-src-attr", "script-src-elem"], "undefined"]
 
 
