@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audio_helpers import ffmpeg
+import soxr
+from audio_helpers import correlation, ffmpeg, write_wav
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from test_report_media import heard, tone
 
 from audioprep.dedup.alignment import Alignment
 from audioprep.dedup.groups import Recording
 from audioprep.dedup.report import write_report
 from audioprep.dedup.report_charts import group_sizes, similarity_histogram
+from audioprep.dedup.report_media import RATE
 from audioprep.dedup.report_pairs import ReportPair
 from audioprep.samples import sample_folder
 
@@ -201,14 +204,37 @@ class Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         leading = ("src", "srcset", "href", "action", "formaction", "data", "poster", "ping", "background")
-        self.found += [(tag, (value or "")[:5]) for name, value in attrs if name in leading]
+        self.found += [(tag, value or "") for name, value in attrs if name in leading]
 
 
 def test_the_page_holds_no_outside_link(report: Path):
     page = report.read_text()
-    assert Counter(Links(page).found) == {("img", "data:"): 5, ("audio", "data:"): 5}
+    assert Counter((tag, target[:5]) for tag, target in Links(page).found) == {
+        ("img", "data:"): 5,
+        ("audio", "data:"): 5,
+    }
     assert not re.search(r"://|url\(|@import", page)
     assert report.stat().st_size < 5 * 130_000
+
+
+@pytest.mark.parametrize(("offset", "speed"), [(2.0, 1.0), (-2.0, 1.0), (0.0, 1.05), (3.0, 0.96)])
+def test_clips_begin_at_the_same_moment(tmp_path: Path, offset: float, speed: float):
+    """Low tones, whose waveform Opus keeps; the dropped recording begins elsewhere and runs at another speed."""
+    kept = np.concatenate([tone(frequency, 0.5) for frequency in np.random.default_rng(0).integers(150, 800, 40)])
+    before = np.zeros(round(max(-offset, 0) * RATE), np.float32)
+    dropped = soxr.resample(np.concatenate([before, kept[round(max(offset, 0) * RATE) :]]), RATE * speed, RATE)
+
+    def recording(name: str, samples: np.ndarray) -> Recording:
+        path = write_wav(tmp_path / f"{name}.wav", samples[None], RATE)
+        return Recording(name, str(path), samples.shape[0] / RATE, 0)
+
+    aligned = Alignment(offset, 20 - max(offset, 0), 0.99, speed)
+    path = tmp_path / "report.html"
+    pair = ReportPair(recording("kept", kept), recording("dropped", dropped), 0.96, "near-duplicate", aligned)
+    write_report(path, [pair], np.ones(1), [2], 0.95, "", {}, lambda *_: None)
+    one, other = (heard(target, tmp_path)[0] for tag, target in Links(path.read_text()).found if tag == "audio")
+    assert (len(one), len(other)) == (12 * RATE, pytest.approx(12 * RATE / speed, abs=1))
+    assert correlation(one[None], soxr.resample(other, RATE, RATE * speed)[None]) > 0.95
 
 
 def test_the_histogram_has_every_pair_and_a_bar_begins_at_the_threshold():
