@@ -1,7 +1,7 @@
 """`report.html` of `audioprep dedup`: pairs to hear and see, so that a person can set the threshold.
 
-One page that loads nothing: sound and pictures are in it. A clip of 12 s takes 98 kB, its picture some 15 kB and at most
-32 kB: 40 pairs take about 9 MB and at most 11 MB.
+One page that loads nothing: sound and pictures are in it. A clip of 12 s takes 98 kB, its picture some 15 kB and at
+most 32 kB: 40 pairs take about 9 MB and at most 11 MB.
 """
 
 from __future__ import annotations
