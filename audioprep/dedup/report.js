@@ -19,7 +19,7 @@ function filter() {
     if (card.hidden) all("audio", card).forEach((player) => player.pause());
   }
   const shown = cards.filter((card) => !card.hidden).length;
-  document.getElementById("shown").value = (shown === cards.length ? "" : shown + " of ") + cards.length + " pairs";
+  document.getElementById("shown").value = `Pairs: ${shown === cards.length ? "" : `${shown} of `}${cards.length}`;
 }
 function sort() {
   list.append(...[...cards].sort(by[form.elements.sort.value]));
@@ -57,7 +57,7 @@ for (const player of players) {
 function play(player, seconds) {
   const start = () => {
     player.currentTime = Math.min(seconds, player.duration);
-    player.play();
+    player.play().catch(() => player.pause()); // a switch may have come before it began
   };
   if (player.readyState > 0) {
     start();

@@ -78,7 +78,6 @@ def write_report(
         ),
         histogram=similarity_histogram(similarities, threshold),
         found=f"{len(similarities):,}",
-        lowest=f"{similarities.min(initial=threshold):.3f}",
         groups=group_sizes(sizes),
         settings="".join(
             f"<dt>{escape(name.replace('_', ' '))}</dt><dd>{escape(_plain(value))}</dd>"

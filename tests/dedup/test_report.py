@@ -140,7 +140,7 @@ def test_reads_filters_and_sorts(page: Page):
     page.locator("[name=from]").fill("0.945")
     expect(values.filter(visible=True)).to_have_text(["1.0000", "0.9600", "0.9510"])
     page.locator("[name=to]").fill("0.99")
-    expect(page.locator("#shown")).to_have_text("2 of 4 pairs")
+    expect(page.locator("#shown")).to_have_text("Pairs: 2 of 4")
     page.locator("[name=relation]").select_option("near-duplicate")
     expect(values.filter(visible=True)).to_have_text(["0.9510"])
 
