@@ -18,9 +18,7 @@ from audioprep.shards.dataset import Dataset
 _ROWS = 512
 
 
-def read_tables(
-    dataset: Dataset, shard: dict[str, Any], columns: Sequence[str] | None = None
-) -> Iterator[pa.Table]:
+def read_tables(dataset: Dataset, shard: dict[str, Any], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Gives the rows of one shard, some hundred at a time, in the columns and order of `dataset.json`.
 
     Args:
