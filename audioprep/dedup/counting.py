@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from audioprep.corpus.entry import split_embedded, uri_to_path
-from audioprep.dedup.histograms import Binning, Mode, write
+from audioprep.dedup.histograms import Binning, Mode, moving, write
 from audioprep.encoders.base import EncoderSpec
 from audioprep.engine.commit import atomic_path, digest
 from audioprep.errors import UsageError, nearest
 from audioprep.shards.columns import to_arrays
 from audioprep.shards.dataset import Dataset
 from audioprep.shards.tables import read_tables
+
+_VERSION = 2  # of how is counted
 
 
 def tokens_of(dataset: Dataset, column: str) -> EncoderSpec:
@@ -61,14 +64,16 @@ def count_shards(
         The files, in the order of the shards; see `audioprep.dedup.histograms.SCHEMA`.
     """
     spec = tokens_of(dataset, column)
-    frames = round(seconds * spec.frame_rate) or None
+    frames, still = round(seconds * spec.frame_rate) or None, math.ceil(spec.frame_rate)
     shards = dataset.shards()
     paths: list[Path] = []
     for number, shard in enumerate(shards, start=1):
-        what = [shard["sha256"], column, binning.mode, binning.first, frames]
+        what = [_VERSION, shard["sha256"], column, binning.mode, binning.first, frames]
         path = folder / f"{Path(shard['path']).stem}-{digest(what)[:16]}.arrow"
         if not path.exists():
-            rows = [row for table in read_tables(dataset, shard) for row in _rows(table, column, binning, frames)]
+            rows = [
+                row for table in read_tables(dataset, shard) for row in _rows(table, column, binning, frames, second)
+            ]
             with atomic_path(path, folder / "scratch") as temporary:
                 write(rows, temporary)
         paths.append(path)
@@ -76,11 +81,12 @@ def count_shards(
     return paths
 
 
-def _rows(table: Any, column: str, binning: Binning, frames: int | None) -> list[dict[str, Any]]:
+def _rows(table: Any, column: str, binning: Binning, frames: int | None, still: int) -> list[dict[str, Any]]:
     plain = zip(*(table.column(name).to_pylist() for name in ("id", "uri", "split", "duration")), strict=True)
     rows = []
     for (id_, uri, split, seconds), tokens in zip(plain, to_arrays(table.column(column)), strict=True):
-        bins, counts = binning.count(tokens[:frames])
+        counted = moving(tokens[:frames], still)
+        bins, counts = binning.count(counted)
         rows.append(
             {
                 "id": id_,
@@ -88,7 +94,7 @@ def _rows(table: Any, column: str, binning: Binning, frames: int | None) -> list
                 "split": split,
                 "seconds": seconds,
                 "bytes": _size(uri),
-                "frames": len(tokens[:frames]),
+                "frames": len(counted),
                 "bins": bins,
                 "counts": counts,
             }

@@ -9,10 +9,11 @@ Shapes: `n` recordings, `F` frames, `K` codebooks of `N` codes, `D` bins of a hi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +21,14 @@ from numpy.typing import NDArray
 
 from audioprep.errors import UsageError
 
+if TYPE_CHECKING:
+    import torch
+
 Mode = Literal["per_codebook", "joint", "first_k", "bigram"]
 
 _BIGRAM_BITS = 14
+_ROWS = 256  # recordings made dense at a time
+_LEAST_DIFFERENT = 8  # frames, without which a recording says nothing of itself
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -79,6 +85,19 @@ class Binning:
         return bins.astype(np.int32), counts.astype(np.int32)
 
 
+def moving(tokens: NDArray[np.integer], longest: int) -> NDArray[np.integer]:
+    """Tokens `[F, K]` without what stands still: digital silence and test tones, which different recordings share.
+
+    Of frames that are equal to each other in all codebooks the first `longest` in a row count. A recording of fewer
+    than 8 different frames has none left: its histogram would say nothing of it.
+    """
+    changes = np.concatenate([[True], (tokens[1:] != tokens[:-1]).any(axis=1)])[: len(tokens)]
+    if len(np.unique(tokens[changes], axis=0)) < _LEAST_DIFFERENT:
+        return tokens[:0]
+    age = np.arange(len(tokens)) - np.flatnonzero(changes)[np.cumsum(changes) - 1]
+    return tokens[age < longest]
+
+
 class Histograms:
     """The counts of all recordings of some files, in their order.
 
@@ -86,10 +105,11 @@ class Histograms:
         paths: files of `SCHEMA`, as `write` makes them.
         binning: by which they were counted.
         corrected: see `vectors`.
-        weights: of the bins, float64 `[D]`; None: all count alike.
+        weights: of the bins, float64 `[D]`, none negative; None: all count alike.
 
     Attributes:
         content: plain values that decide about all vectors.
+        bins: `D`.
     """
 
     def __init__(
@@ -97,9 +117,11 @@ class Histograms:
     ) -> None:
         names = [path.name for path in paths]
         self.content = [names, corrected, None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()]
+        self.bins = binning.bins
         self._tables = [_mapped(path) for path in paths]
-        self._starts = np.cumsum([0, *map(len, self._tables)])
-        self._binning = binning
+        self._parts = [_Counts.of(batch) for table in self._tables for batch in table.to_batches()]
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        self._per_frame = binning.per_frame
         self._corrected = corrected
         self._weights = np.ones(binning.bins) if weights is None else weights
 
@@ -110,36 +132,103 @@ class Histograms:
         """A column of plain values, of all recordings."""
         return [value for table in self._tables for value in table.column(name).to_pylist()]
 
-    def vectors(self, first: int, last: int) -> NDArray[np.float32]:
-        """Recordings `first` to `last` as float32 `[n, D]`, whose products are the similarity of two recordings.
+    def vectors(self, first: int, last: int, device: str = "cpu", dtype: str = "float32") -> torch.Tensor:
+        """Recordings `first` to `last` as `[n, D]`, whose products are the similarity of two recordings.
 
         That is the cosine of their histograms. A histogram of few frames is one of chance, too, which makes two
         excerpts of one recording less alike the shorter they are; `corrected` divides by the length that the histogram
         would have without chance, were its frames independent: of two excerpts the expected similarity is then 1.
+
+        Args:
+            first: number of a recording.
+            last: number of the one behind the last.
+            device: where they are made.
+            dtype: float32 or float16, to which each entry is rounded; before that, three times to float32.
         """
-        out = np.zeros((last - first, self._binning.bins), np.float32)
-        for number in range(first, last):
-            bins, shares = self.row(number)
-            out[number - first, bins] = shares
+        import torch
+
+        out = torch.empty(last - first, self.bins, dtype=getattr(torch, dtype), device=device)
+        weights = torch.from_numpy(self._weights).to(device, torch.float32)
+        scales = torch.from_numpy(self._lengths[0][first:last]).to(device, torch.float32)
+        done = 0
+        for counts in self._counts(first, last):
+            rows = slice(done, done := done + len(counts))
+            sizes = torch.from_numpy(np.diff(counts.offsets)).to(device)
+            starts = torch.arange(len(sizes), device=device).mul_(self.bins).repeat_interleave(sizes)
+            dense = torch.zeros(len(sizes) * self.bins, device=device)
+            # What is mapped from a file cannot be written, which torch warns of: hence the copies.
+            bins, values = (torch.from_numpy(array.copy()).to(device) for array in (counts.bins, counts.counts))
+            dense[starts.add_(bins)] = values.float()
+            out[rows] = dense.view(-1, self.bins).mul_(weights).mul_(scales[rows, None])
         return out
 
-    def row(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """One recording's vector: the bins in which it is not zero, ascending, and its values there."""
-        bins, counts = self._counts(number)
-        weights = self._weights[bins]
-        shares = counts / max(counts.sum(), 1)
-        square = float((weights * shares) @ (weights * shares))
-        frames = int(counts.sum()) // self._binning.per_frame
-        if self._corrected and frames > 1:
-            by_chance = float(weights**2 @ shares) / self._binning.per_frame
-            square = max((frames * square - by_chance) / (frames - 1), square / frames)
-        return bins, weights * shares / np.sqrt(max(square, 1e-30))
+    def row(self, number: int) -> NDArray[np.float64]:
+        """One recording's vector `[D]`, in full precision."""
+        (counts,) = self._counts(number, number + 1)
+        out = np.zeros(self.bins)
+        out[counts.bins] = counts.counts * self._weights[counts.bins] * self._lengths[0][number]
+        return out
 
-    def _counts(self, row: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        table, place = self._tables[number], int(row - self._starts[number])
-        bins, counts = (table.column(name).chunk(0)[place].values.to_numpy() for name in ("bins", "counts"))
-        return bins, counts
+    @property
+    def longest(self) -> float:
+        """Length of the longest vector: 1, and more only where that is corrected."""
+        return float(self._lengths[1].max(initial=0))
+
+    @cached_property
+    def _lengths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """By what the weighted counts of each recording are multiplied, and the length that its vector then has."""
+        scales, lengths = np.empty(len(self)), np.empty(len(self))
+        done = 0
+        for counts in self._counts(0, len(self)):
+            rows = slice(done, done := done + len(counts))
+            scales[rows], lengths[rows] = self._lengths_of(counts)
+        return scales, lengths
+
+    def _lengths_of(self, counts: _Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        rows = np.repeat(np.arange(len(counts)), np.diff(counts.offsets))
+        weights = self._weights[counts.bins]
+
+        def sums(values: NDArray[Any]) -> NDArray[np.float64]:
+            return np.bincount(rows, values, len(counts)).astype(np.float64, copy=False)
+
+        totals = np.maximum(sums(counts.counts), 1)
+        squares = np.maximum(sums((weights * counts.counts) ** 2) / totals**2, 1e-30)
+        frames = np.maximum(totals // self._per_frame, 1)
+        expected = squares
+        if self._corrected:
+            by_chance = sums(weights**2 * counts.counts) / totals / self._per_frame
+            unbiased = (frames * squares - by_chance) / np.maximum(frames - 1, 1)
+            expected = np.where(frames > 1, np.maximum(unbiased, squares / frames), squares)
+        return 1 / (totals * np.sqrt(expected)), np.sqrt(squares / expected)
+
+    def _counts(self, first: int, last: int) -> Iterator[_Counts]:
+        """The counts of recordings `first` to `last`, of few at a time."""
+        while first < last:
+            number = int(np.searchsorted(self._starts, first, side="right")) - 1
+            stop = min(last, int(self._starts[number + 1]), first + _ROWS)
+            yield self._parts[number].cut(first - int(self._starts[number]), stop - int(self._starts[number]))
+            first = stop
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """Counts of several recordings: that of number `i` are those from `offsets[i]` to `offsets[i + 1]`."""
+
+    offsets: NDArray[np.int64]
+    bins: NDArray[np.int32]
+    counts: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch) -> _Counts:
+        bins, counts = batch.column("bins"), batch.column("counts")
+        return cls(bins.offsets.to_numpy().astype(np.int64), bins.values.to_numpy(), counts.values.to_numpy())
+
+    def cut(self, first: int, last: int) -> _Counts:
+        begin, end = self.offsets[first], self.offsets[last]
+        return _Counts(self.offsets[first : last + 1] - begin, self.bins[begin:end], self.counts[begin:end])
 
 
 def inverse_document_frequencies(paths: Sequence[Path], binning: Binning) -> NDArray[np.float64]:

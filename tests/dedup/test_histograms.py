@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from audioprep.dedup.histograms import Binning, Histograms, Mode, inverse_document_frequencies, write
+from audioprep.dedup.histograms import Binning, Histograms, Mode, inverse_document_frequencies, moving, write
 
 BOOKS, SIZE = 3, 16
 MODES: list[Mode] = ["per_codebook", "joint", "first_k", "bigram"]
@@ -57,9 +57,9 @@ def test_vectors_are_rows_and_rows_are_unit_cosines(tmp_path: Path, mode: Mode, 
     vectors = found.vectors(0, 5)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     for number in range(5):
-        bins, values = found.row(number)
-        np.testing.assert_allclose(vectors[number, bins], values, atol=1e-6)
+        np.testing.assert_allclose(vectors[number], found.row(number), atol=1e-6)
     np.testing.assert_array_equal(found.vectors(2, 4), vectors[2:4])
+    np.testing.assert_allclose(found.vectors(0, 5, dtype="float16"), vectors, atol=3e-4)
 
 
 def test_order_of_frames_does_not_matter_but_for_bigrams(tmp_path: Path):
@@ -92,3 +92,18 @@ def test_rare_codes_count_for_more_with_idf(tmp_path: Path):
 def test_a_recording_without_frames_is_like_nothing(tmp_path: Path):
     found = histograms(tmp_path, [tokens(50, 0), np.empty((0, BOOKS), int)], corrected=True).vectors(0, 2)
     assert not found[1].any()
+
+
+def test_what_stands_still_is_counted_for_a_second():
+    song = tokens(60, 0)
+    silence = np.full((1, BOOKS), 3)
+    still = np.concatenate([np.repeat(silence, 100, 0), song, np.repeat(silence, 5, 0), song])
+    np.testing.assert_array_equal(moving(still, 20), still[80:])
+    np.testing.assert_array_equal(moving(song, 1), song[np.concatenate([[True], (song[1:] != song[:-1]).any(1)])])
+
+
+@pytest.mark.parametrize("different", [0, 1, 7])
+def test_silence_and_test_tones_have_no_histogram(different: int):
+    few = np.repeat(np.arange(different), 40)[:, None].repeat(BOOKS, 1)
+    assert len(moving(few, 25)) == 0
+    assert len(moving(np.concatenate([few, np.arange(8)[:, None].repeat(BOOKS, 1)]), 25)) > 0
