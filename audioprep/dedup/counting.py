@@ -71,9 +71,8 @@ def count_shards(
         what = [_VERSION, shard["sha256"], column, binning.mode, binning.first, frames]
         path = folder / f"{Path(shard['path']).stem}-{digest(what)[:16]}.arrow"
         if not path.exists():
-            rows = [
-                row for table in read_tables(dataset, shard) for row in _rows(table, column, binning, frames, second)
-            ]
+            tables = read_tables(dataset, shard)
+            rows = [row for table in tables for row in _rows(table, column, binning, frames, still)]
             with atomic_path(path, folder / "scratch") as temporary:
                 write(rows, temporary)
         paths.append(path)

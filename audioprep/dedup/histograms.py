@@ -8,10 +8,14 @@ Shapes: `n` recordings, `F` frames, `K` codebooks of `N` codes, `D` bins of a hi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,9 +122,8 @@ class Histograms:
         names = [path.name for path in paths]
         self.content = [names, corrected, None if weights is None else hashlib.sha256(weights.tobytes()).hexdigest()]
         self.bins = binning.bins
-        self._tables = [_mapped(path) for path in paths]
-        self._parts = [_Counts.of(batch) for table in self._tables for batch in table.to_batches()]
-        self._starts = np.cumsum([0, *map(len, self._parts)])
+        self._files = [_CountsFile(path) for path in paths]
+        self._starts = np.cumsum([0, *(len(file) for file in self._files)])
         self._per_frame = binning.per_frame
         self._corrected = corrected
         self._weights = np.ones(binning.bins) if weights is None else weights
@@ -130,7 +133,7 @@ class Histograms:
 
     def column(self, name: str) -> list[Any]:
         """A column of plain values, of all recordings."""
-        return [value for table in self._tables for value in table.column(name).to_pylist()]
+        return [value for file in self._files for value in file.table.column(name).to_pylist()]
 
     def vectors(self, first: int, last: int, device: str = "cpu", dtype: str = "float32") -> torch.Tensor:
         """Recordings `first` to `last` as `[n, D]`, whose products are the similarity of two recordings.
@@ -147,24 +150,22 @@ class Histograms:
         """
         import torch
 
-        out = torch.empty(last - first, self.bins, dtype=getattr(torch, dtype), device=device)
-        weights = torch.from_numpy(self._weights).to(device, torch.float32)
-        scales = torch.from_numpy(self._lengths[0][first:last]).to(device, torch.float32)
-        done = 0
-        for counts in self._counts(first, last):
-            rows = slice(done, done := done + len(counts))
-            sizes = torch.from_numpy(np.diff(counts.offsets)).to(device)
-            starts = torch.arange(len(sizes), device=device).mul_(self.bins).repeat_interleave(sizes)
-            dense = torch.zeros(len(sizes) * self.bins, device=device)
-            # What is mapped from a file cannot be written, which torch warns of: hence the copies.
-            bins, values = (torch.from_numpy(array.copy()).to(device) for array in (counts.bins, counts.counts))
-            dense[starts.add_(bins)] = values.float()
-            out[rows] = dense.view(-1, self.bins).mul_(weights).mul_(scales[rows, None])
+        out, done = torch.empty(last - first, self.bins, dtype=getattr(torch, dtype), device=device), 0
+        weights, scales = self._weights.astype(np.float32), self._lengths[0].astype(np.float32)
+        for counts in self.counts(first, last):
+            dense = np.zeros((len(counts), self.bins), np.float32)
+            # Row by row: a scatter of many rows at once is slower, for its indices.
+            for row, (bins, values) in zip(dense, counts.rows(), strict=True):
+                row[bins] = values
+            dense *= weights
+            dense *= scales[first : first + len(counts), None]
+            out[done : done + len(counts)] = torch.from_numpy(dense)
+            first, done = first + len(counts), done + len(counts)
         return out
 
     def row(self, number: int) -> NDArray[np.float64]:
         """One recording's vector `[D]`, in full precision."""
-        (counts,) = self._counts(number, number + 1)
+        (counts,) = self.counts(number, number + 1)
         out = np.zeros(self.bins)
         out[counts.bins] = counts.counts * self._weights[counts.bins] * self._lengths[0][number]
         return out
@@ -175,38 +176,28 @@ class Histograms:
         return float(self._lengths[1].max(initial=0))
 
     @cached_property
-    def _lengths(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _lengths(self) -> NDArray[np.float64]:
         """By what the weighted counts of each recording are multiplied, and the length that its vector then has."""
-        scales, lengths = np.empty(len(self)), np.empty(len(self))
-        done = 0
-        for counts in self._counts(0, len(self)):
-            rows = slice(done, done := done + len(counts))
-            scales[rows], lengths[rows] = self._lengths_of(counts)
-        return scales, lengths
+        found = (self._lengths_of(*row) for counts in self.counts(0, len(self)) for row in counts.rows())
+        return np.array(list(found), np.float64).reshape(-1, 2).T
 
-    def _lengths_of(self, counts: _Counts) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        rows = np.repeat(np.arange(len(counts)), np.diff(counts.offsets))
-        weights = self._weights[counts.bins]
+    def _lengths_of(self, bins: NDArray[np.int32], counts: NDArray[np.int32]) -> tuple[float, float]:
+        weights, total = self._weights[bins], max(int(counts.sum()), 1)
+        weighted = weights * counts
+        expected = square = max(float((weighted * weighted).sum()) / total**2, 1e-30)
+        frames = total // self._per_frame
+        if self._corrected and frames > 1:
+            by_chance = float((weights * weighted).sum()) / total / self._per_frame
+            expected = max((frames * square - by_chance) / (frames - 1), square / frames)
+        return 1 / (total * math.sqrt(expected)), math.sqrt(square / expected)
 
-        def sums(values: NDArray[Any]) -> NDArray[np.float64]:
-            return np.bincount(rows, values, len(counts)).astype(np.float64, copy=False)
-
-        totals = np.maximum(sums(counts.counts), 1)
-        squares = np.maximum(sums((weights * counts.counts) ** 2) / totals**2, 1e-30)
-        frames = np.maximum(totals // self._per_frame, 1)
-        expected = squares
-        if self._corrected:
-            by_chance = sums(weights**2 * counts.counts) / totals / self._per_frame
-            unbiased = (frames * squares - by_chance) / np.maximum(frames - 1, 1)
-            expected = np.where(frames > 1, np.maximum(unbiased, squares / frames), squares)
-        return 1 / (totals * np.sqrt(expected)), np.sqrt(squares / expected)
-
-    def _counts(self, first: int, last: int) -> Iterator[_Counts]:
+    def counts(self, first: int, last: int) -> Iterator[_Counts]:
         """The counts of recordings `first` to `last`, of few at a time."""
         while first < last:
             number = int(np.searchsorted(self._starts, first, side="right")) - 1
-            stop = min(last, int(self._starts[number + 1]), first + _ROWS)
-            yield self._parts[number].cut(first - int(self._starts[number]), stop - int(self._starts[number]))
+            stop, start = min(last, int(self._starts[number + 1]), first + _ROWS), int(self._starts[number])
+            with self._files[number].reading(first - start, stop - start) as counts:
+                yield counts
             first = stop
 
 
@@ -221,14 +212,39 @@ class _Counts:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @classmethod
-    def of(cls, batch: pa.RecordBatch) -> _Counts:
-        bins, counts = batch.column("bins"), batch.column("counts")
-        return cls(bins.offsets.to_numpy().astype(np.int64), bins.values.to_numpy(), counts.values.to_numpy())
+    def rows(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        """The bins and the counts of each recording."""
+        for begin, end in pairwise(self.offsets.tolist()):
+            yield self.bins[begin:end], self.counts[begin:end]
 
-    def cut(self, first: int, last: int) -> _Counts:
-        begin, end = self.offsets[first], self.offsets[last]
-        return _Counts(self.offsets[first : last + 1] - begin, self.bins[begin:end], self.counts[begin:end])
+
+class _CountsFile:
+    """A file of `SCHEMA`, mapped into memory.
+
+    Attributes:
+        table: what is in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.table = pa.ipc.open_file(pa.py_buffer(self._mapped)).read_all()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: cannot be read ({error}); delete it, and run the same command again") from error
+        bins, counts = (self.table.column(name).combine_chunks() for name in ("bins", "counts"))
+        self._offsets = bins.offsets.to_numpy().astype(np.int64)
+        self._bins, self._values = bins.values.to_numpy(), counts.values.to_numpy()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @contextlib.contextmanager
+    def reading(self, first: int, last: int) -> Iterator[_Counts]:
+        """The counts of some recordings. Afterwards their pages no longer count as this process's memory."""
+        begin, end = self._offsets[first], self._offsets[last]
+        yield _Counts(self._offsets[first : last + 1] - begin, self._bins[begin:end], self._values[begin:end])
+        self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def inverse_document_frequencies(paths: Sequence[Path], binning: Binning) -> NDArray[np.float64]:
@@ -236,12 +252,11 @@ def inverse_document_frequencies(paths: Sequence[Path], binning: Binning) -> NDA
 
     `ln((1 + n) / (1 + d)) + 1`, where `d` of the `n` recordings have the bin.
     """
-    seen, recordings = np.zeros(binning.bins), 0
-    for table in map(_mapped, paths):
-        recordings += len(table)
-        for chunk in table.column("bins").chunks:
-            seen += np.bincount(chunk.flatten().to_numpy(), minlength=len(seen))
-    return np.log((1 + recordings) / (1 + seen)) + 1
+    histograms = Histograms(paths, binning, corrected=False)
+    seen = np.zeros(binning.bins)
+    for counts in histograms.counts(0, len(histograms)):
+        seen += np.bincount(counts.bins, minlength=len(seen))
+    return np.log((1 + len(histograms)) / (1 + seen)) + 1
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
@@ -249,11 +264,3 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
     table = pa.Table.from_pylist(rows, SCHEMA).combine_chunks()
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
         writer.write_table(table)
-
-
-def _mapped(path: Path) -> pa.Table:
-    try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); delete it, and run the same command again") from error
-    return table

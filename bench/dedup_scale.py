@@ -1,0 +1,152 @@
+"""Time and memory of comparing all histograms of a corpus, beside a bare matrix product of the same size.
+
+The recordings are synthetic: each draws its codes from Zipf-like shares of its own, as a variation of one of 64
+styles; some are there twice, as two encodings of one. The search runs in a process of its own, whose peak memory is
+read at its end. Exits with 1 where it takes more than twice the time of the product, or more memory than stated, or
+finds other pairs than those planted.
+
+Run: `python bench/dedup_scale.py [--recordings 5000 20000] [--codebooks 9] [--device cpu] [--json]`. On a GPU:
+`python bench/dedup_scale.py --device cuda --recordings 1000000`; the ratio is then one to the card's own rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from audioprep.dedup.histograms import SCHEMA, Binning, Histograms
+from audioprep.dedup.similarity import similar_pairs
+
+LIMIT_RATIO = 2.0
+LIMIT_MB = 1500  # two blocks of 256 MiB, torch itself, and what is made on the way
+CODES, FRAMES, STYLES = 1024, 10_320, 64  # DAC's codes; 120 s of its frames
+SHARD, TILE = 2000, 2048  # recordings a file; rows and columns of one bare product
+THRESHOLD, PLANTED = 0.95, 100
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recordings", type=int, nargs="+", default=[20_000])
+    parser.add_argument("--codebooks", type=int, default=9, help="of 1024 codes each")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
+    options = parser.parse_args()
+
+    rows = [measure(count, options.codebooks, options.device) for count in options.recordings]
+    if options.json:
+        print(json.dumps(rows))
+    else:
+        print("recordings   bins   search, s   product, s   ratio   TFLOP/s   peak, MB   pairs found, planted, both")
+        for row in rows:
+            print(
+                "{recordings:10}{bins:7}{seconds:12.1f}{bare:13.1f}{ratio:8.2f}{tflops:10.3f}{peak_mb:11.0f}"
+                "{found:14}{planted:9}{both:6}".format(**row)
+            )
+    good = (row["ratio"] <= LIMIT_RATIO and row["peak_mb"] <= LIMIT_MB and row["right"] for row in rows)
+    return 0 if all(good) else 1
+
+
+def measure(recordings: int, codebooks: int, device: str) -> dict[str, Any]:
+    binning = Binning("per_codebook", codebooks, CODES)
+    with tempfile.TemporaryDirectory() as folder:
+        planted = plant(Path(folder), recordings, binning, device)
+        bare = bare_product(recordings, binning.bins, device)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            seconds, peak, pairs = pool.apply(search, (Path(folder), binning, device))
+    found = {(one, other) for one, other, _ in pairs.tolist()}
+    return {
+        "recordings": recordings,
+        "bins": binning.bins,
+        "seconds": seconds,
+        "bare": bare,
+        "ratio": seconds / bare,
+        "tflops": recordings**2 * binning.bins / seconds / 1e12,
+        "peak_mb": peak,
+        "found": len(found),
+        "planted": len(planted),
+        "both": len(found & planted),
+        "right": found == planted,
+    }
+
+
+def search(folder: Path, binning: Binning, device: str) -> tuple[float, float, NDArray[np.void]]:
+    """Seconds, peak memory in MB (10^6 bytes) and pairs of a whole search, from the files of counts on."""
+    begin = time.perf_counter()
+    histograms = Histograms(sorted(folder.glob("*.arrow")), binning, corrected=True)
+    found = similar_pairs(histograms, None, THRESHOLD, folder / "pairs", device, lambda done, total: None)
+    seconds = time.perf_counter() - begin
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, found
+
+
+def bare_product(recordings: int, bins: int, device: str) -> float:
+    """Seconds that the products of all pairs take, without anything else; of many recordings reckoned from some."""
+    some = min(recordings, 20_000 if device == "cpu" else 100_000)
+    tile = TILE if device == "cpu" else 8 * TILE
+    vectors = torch.rand(some, bins, device=device, dtype=torch.float32 if device == "cpu" else torch.float16)
+    out = torch.empty(tile, tile, device=device, dtype=vectors.dtype)
+    begin, flop = 0.0, 0
+    for warm in (True, False):
+        begin, flop = time.perf_counter(), 0
+        for row in range(0, tile if warm else some, tile):
+            for column in range(row, tile if warm else some, tile):
+                left, right = vectors[row : row + tile], vectors[column : column + tile]
+                torch.mm(left, right.T, out=out[: len(left), : len(right)])
+                flop += 2 * len(left) * len(right) * bins
+        if device != "cpu":
+            torch.cuda.synchronize()
+    return (time.perf_counter() - begin) * (recordings**2 * bins / flop)
+
+
+def plant(folder: Path, recordings: int, binning: Binning, device: str) -> set[tuple[int, int]]:
+    """Writes the counts of all recordings, and gives those that are there twice."""
+    places = np.random.default_rng(0).permutation(recordings)[: 2 * PLANTED].reshape(-1, 2)
+    twin = {int(max(pair)): int(min(pair)) for pair in places}
+    for start in range(0, recordings, SHARD):
+        songs = [twin.get(number, number) for number in range(start, min(start + SHARD, recordings))]
+        write(folder / f"{start:09d}.arrow", list(counts_of(songs, start, binning.bins, device)))
+    return {(one, other) for other, one in twin.items()}
+
+
+def counts_of(songs: list[int], start: int, bins: int, device: str) -> Iterator[NDArray[np.int32]]:
+    """How often each code occurs in each recording: float32 `[n, D]`; two of one song differ by chance alone."""
+    zipf = 1 / (torch.arange(CODES, device=device) + 2.7)
+    draws = torch.Generator(device).manual_seed(start)
+    for begin in range(0, len(songs), 200):
+        shares = []
+        for song in songs[begin : begin + 200]:
+            style, own = (torch.Generator(device).manual_seed(seed) for seed in (song % STYLES, STYLES + song))
+            ranks = torch.rand(bins // CODES, CODES, device=device, generator=style).argsort(1)
+            share = zipf[ranks] * torch.randn(ranks.shape, device=device, generator=own).mul_(0.6).exp_()
+            shares.append((share / share.sum(1, keepdim=True)).ravel())
+        yield torch.poisson(torch.stack(shares) * FRAMES, generator=draws).cpu().numpy().astype(np.int32)
+
+
+def write(path: Path, parts: list[NDArray[np.int32]]) -> None:
+    """Writes counts `[n, D]` as a file of `SCHEMA`."""
+    counts = np.concatenate(parts)
+    rows, bins = counts.nonzero()
+    offsets = pa.array(np.searchsorted(rows, np.arange(len(counts) + 1)).astype(np.int32))
+    lists = [pa.ListArray.from_arrays(offsets, values) for values in (bins.astype(np.int32), counts[rows, bins])]
+    names = pa.array([""] * len(counts))
+    plain = {"id": names, "uri": names, "split": names, "bins": lists[0], "counts": lists[1]}
+    zeros = np.zeros(len(counts))
+    columns = [plain[field.name] if field.name in plain else pa.array(zeros).cast(field.type) for field in SCHEMA]
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
+        writer.write_table(pa.Table.from_arrays(columns, schema=SCHEMA))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
