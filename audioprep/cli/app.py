@@ -22,7 +22,7 @@ from audioprep.cli.execute import (
     say_error,
     settings_of,
 )
-from audioprep.cli.options import DryRun, Json, Limit, Quiet, Sources
+from audioprep.cli.options import DryRun, Exclude, Json, Limit, Quiet, Sources
 
 
 def lint(
@@ -30,6 +30,7 @@ def lint(
     target: Annotated[str, typer.Option("--for", help="The model that shall read the texts: heartmula.")] = "heartmula",
     report: Annotated[Path | None, typer.Option(help="Write every finding here, a JSON object a line.")] = None,
     limit: Limit = None,
+    exclude: Exclude = None,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,

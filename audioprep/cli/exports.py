@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from audioprep.cli.execute import execute, settings_of
-from audioprep.cli.options import DryRun, Json, Overwrite, Quiet, ShardSet
+from audioprep.cli.options import DryRun, Exclude, Json, Overwrite, Quiet, ShardSet
 
 Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write to.")]
 Split = Annotated[str, typer.Option(help="Which split.")]
-Exclude = Annotated[Path | None, typer.Option(help="File with inputs to leave out (exclude_paths.txt): a path a line.")]
 Root = Annotated[list[Path] | None, typer.Option(help="Folder that paths are relative to; can be repeated.")]
 
 

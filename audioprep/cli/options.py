@@ -21,6 +21,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where something else was made.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many inputs.")]
+Exclude = Annotated[
+    Path | None, typer.Option(help="File with inputs to leave out (exclude_paths.txt of dedup): a path a line.")
+]
 Weights = Annotated[
     str | None,
     typer.Option(help="A file, a folder or a repository of the Hub (org/name[@revision]). Default: its own."),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
+from audioprep.corpus.entry import Entry
+from audioprep.corpus.exclusions import Exclusions, read_exclusions_of
+from audioprep.corpus.scan import scan
 from audioprep.engine.run import Observer
 
 Summary = dict[str, Any]
@@ -22,6 +27,25 @@ class CommandSettings(BaseModel):
     @classmethod
     def _expand_home(cls, value: Any) -> Any:
         return value.expanduser() if isinstance(value, Path) else value
+
+
+class CorpusSettings(CommandSettings):
+    """Settings of every command that looks for inputs."""
+
+    source: list[str] = Field(min_length=1, description="Files, folders, manifests, saved data sets.")
+    limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
+    exclude: Path | None = Field(None, description="File with inputs to leave out, a path a line.")
+
+    def exclusions(self) -> Exclusions:
+        """
+        Raises:
+            UsageError: the list cannot be read.
+        """
+        return read_exclusions_of(self.exclude, self.source)
+
+    def entries(self, on_found: Callable[[int], None] | None = None) -> Iterator[Entry]:
+        """The inputs; see `audioprep.corpus.scan.scan`."""
+        return islice(scan(self.source, on_found, self.exclusions()), self.limit)
 
 
 class Counter(Protocol):

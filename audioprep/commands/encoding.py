@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pydantic import Field, PositiveInt
 
-from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.commands.base import CommandSettings, Console, CorpusSettings, Summary
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
 from audioprep.encoders.registry import default_column, describe_encoder
@@ -25,7 +25,7 @@ from audioprep.stages.imported import ImportTokens
 from audioprep.stages.text import ReadText
 
 
-class RunSettings(CommandSettings):
+class RunSettings(CorpusSettings):
     """Settings of every command that runs encoders over a corpus."""
 
     source: list[str] = Field([], description="Files, folders, manifests, saved data sets.")
@@ -36,7 +36,6 @@ class RunSettings(CommandSettings):
     shard_mb: PositiveInt = Field(512, description="Size of a shard before compression, in MiB.")
     workers: int = Field(0, ge=0, description="Processes; 0: one a CPU core, or one a GPU.")
     part_size: PositiveInt | None = Field(None, description="Items a part. Default: up to 512.")
-    limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
     overwrite: bool = Field(False, description="Remove what was made here with other settings.")
     check: Check = Field("size", description="How a resumed run checks what is done: size or sha256.")
     retry_failed: bool = Field(False, description="Try the failed inputs again.")
@@ -91,6 +90,7 @@ def run_encoders(settings: RunSettings, choices: Sequence[Choice], console: Cons
     return {
         "out": str(settings.out),
         "inputs": totals["inputs"],
+        **({"excluded": totals["excluded"]} if settings.exclude else {}),
         "rows": totals["rows"],
         "failed": totals["failed"],
         "failures": str(settings.out / "failures.parquet") if totals["failed"] else "none",
@@ -109,6 +109,7 @@ def plan_encoders(settings: RunSettings, choices: Sequence[Choice], console: Con
         "out": str(settings.out),
         "encoders": {column: spec["name"] for column, spec in job.encoders.items()},
         "inputs": found.inputs,
+        **({"excluded": found.excluded} if settings.exclude else {}),
         "new_inputs": found.new_inputs,
         "earlier_parts": found.parts,
         "earlier_parts_done": found.parts_done,
@@ -135,6 +136,7 @@ def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options
         device=device,
         part_size=settings.part_size,
         limit=settings.limit,
+        exclude=settings.exclusions(),
         overwrite=settings.overwrite,
         check=settings.check,
         retry_failed=settings.retry_failed,

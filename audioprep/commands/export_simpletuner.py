@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, PositiveInt
 
 from audioprep.commands.base import CommandSettings, Console, Summary
-from audioprep.export.exclusions import read_exclusions
+from audioprep.corpus.exclusions import read_exclusions
 from audioprep.export.heartmula import CHUNK
 from audioprep.export.simpletuner import Options, SimpleTunerExport
 from audioprep.export.simpletuner_config import LayoutName

@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import Field, PositiveInt
 
 from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.corpus.exclusions import read_exclusions
 from audioprep.errors import UsageError
 from audioprep.export.crops import CropPlan, Mode, Tail
-from audioprep.export.exclusions import read_exclusions
 from audioprep.export.stable_audio import Dtype, LayoutName, Options, Short, StableAudioExport
 
 # Settings that mean nothing with other crops.

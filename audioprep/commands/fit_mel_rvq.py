@@ -5,32 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from audioprep.commands.base import CommandSettings, Console, Counter, Summary
+from audioprep.commands.base import Console, CorpusSettings, Counter, Summary
 from audioprep.corpus.content import local_file
-from audioprep.corpus.scan import scan
 from audioprep.errors import InputError, UsageError
 
 logger = logging.getLogger(__name__)
 
 
-class Settings(CommandSettings):
+class Settings(CorpusSettings):
     """Settings of `audioprep fit mel-rvq`."""
 
-    source: list[str] = Field(min_length=1, description="Files, folders, manifests, saved data sets.")
     out: Path = Field(description="The weights file to write (.safetensors).")
     num_codebooks: PositiveInt = Field(8, description="Codebooks of the residual quantizer.")
     codebook_size: PositiveInt = Field(1024, description="Codewords of each codebook.")
     max_frames: PositiveInt = Field(200_000, description="Frames (25 a second) in the random sample fitted to.")
     seed: int = Field(0, ge=0, description="Of the sample and of the k-means.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
     overwrite: bool = Field(False, description="Replace an existing file.")
 
 
@@ -62,7 +58,7 @@ def run(settings: Settings, console: Console) -> Summary:
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do."""
     with console.counter("Scanning") as scanning:
-        inputs = sum(1 for _ in islice(scan(settings.source, lambda found: scanning(found, None)), settings.limit))
+        inputs = sum(1 for _ in settings.entries(lambda found: scanning(found, None)))
     return {"weights": str(settings.out), "inputs": inputs, "already_there": settings.out.exists()}
 
 
@@ -72,7 +68,7 @@ def _samples(settings: Settings, failed: list[InputError], reading: Counter) -> 
     from audioprep.encoders.mel_grid import SAMPLE_RATE
 
     count = 0
-    for entry in islice(scan(settings.source), settings.limit):
+    for entry in settings.entries():
         try:
             with (
                 local_file(entry.uri) as path,

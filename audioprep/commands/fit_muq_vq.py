@@ -7,7 +7,6 @@ import hashlib
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from audioprep.commands.base import CommandSettings, Console, Counter, Summary
+from audioprep.commands.base import Console, CorpusSettings, Counter, Summary
 from audioprep.commands.frame_cache import FrameCache
 from audioprep.corpus.entry import Entry
-from audioprep.corpus.scan import scan
 from audioprep.encoders import muq
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
@@ -38,10 +36,9 @@ logger = logging.getLogger(__name__)
 _OPTIONS = ("codebook_size", "distance", "steps", "batch_frames", "decay", "dead_code_threshold", "seed")
 
 
-class Settings(CommandSettings):
+class Settings(CorpusSettings):
     """Settings of `audioprep fit muq-vq`."""
 
-    source: list[str] = Field(min_length=1, description="Files, folders, manifests, saved data sets.")
     out: Path = Field(description="The codebook to write (.safetensors).")
     weights: str = Field("OpenMuQ/MuQ-large-msd-iter", description="MuQ: a folder or a repository of the Hub.")
     layer: NonNegativeInt | None = Field(None, description="Which hidden state, from 0. Default: the last.")
@@ -59,7 +56,6 @@ class Settings(CommandSettings):
     plot: Path | None = Field(None, description="Save a picture of perplexity and usage here (.png).")
     seed: NonNegativeInt = Field(0, description="Of every random choice.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
     overwrite: bool = Field(False, description="Replace an existing file.")
 
 
@@ -141,7 +137,7 @@ def _open_cache(settings: Settings, spec: EncoderSpec) -> Iterator[tuple[Path, F
 def _in_random_order(settings: Settings, console: Console) -> list[Entry]:
     """The inputs, each once, in an order in which the first so many are a random sample."""
     with console.counter("Scanning") as scanning:
-        found = list(islice(scan(settings.source, lambda count: scanning(count, None)), settings.limit))
+        found = list(settings.entries(lambda count: scanning(count, None)))
     once = [entry for entry in found if entry.ordinal == 0]
     return sorted(once, key=lambda entry: hashlib.sha256(f"{settings.seed} {entry.uri}".encode()).digest())
 

@@ -10,11 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.commands.base import Console, CorpusSettings, Summary
 from audioprep.corpus.entry import Entry
-from audioprep.corpus.scan import scan
 from audioprep.corpus.sidecars import read_text
 from audioprep.engine.commit import atomic_path, sweep
 from audioprep.errors import InputError, UsageError
@@ -24,13 +23,11 @@ from audioprep.text.heartmula import normalize_lyrics, normalize_tags
 _SHOWN = 20
 
 
-class Settings(CommandSettings):
+class Settings(CorpusSettings):
     """Settings of `audioprep lint`."""
 
-    source: list[str] = Field(min_length=1, description="Files, folders, manifests, saved data sets.")
     target: Literal["heartmula"] = Field("heartmula", description="The model that shall read the texts: heartmula.")
     report: Path | None = Field(None, description="Write every finding here, a JSON object a line.")
-    limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
 
 
 def run(settings: Settings, console: Console) -> Summary:
@@ -43,7 +40,7 @@ def run(settings: Settings, console: Console) -> Summary:
     problems: list[str] = []
     items = clean = 0
     with console.counter("Reading texts") as reading, _report(settings.report) as write:
-        for items, entry in enumerate(_entries(settings), start=1):
+        for items, entry in enumerate(settings.entries(), start=1):
             findings = list(_findings(entry))
             clean += not findings
             for finding in findings:
@@ -70,14 +67,7 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would read."""
-    return {"items": sum(1 for _ in _entries(settings)), "target": settings.target}
-
-
-def _entries(settings: Settings) -> Iterator[Entry]:
-    for number, entry in enumerate(scan(settings.source)):
-        if number == settings.limit:
-            return
-        yield entry
+    return {"items": sum(1 for _ in settings.entries()), "target": settings.target}
 
 
 def _findings(entry: Entry) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ Memory is bounded: entries are sorted in runs on disk and merged (a million file
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 import stat
 import tempfile
@@ -20,31 +21,48 @@ import pyarrow as pa
 
 from audioprep.audio.formats import AUDIO_SUFFIXES
 from audioprep.corpus.entry import ENTRY_SCHEMA, Entry, path_to_uri
+from audioprep.corpus.exclusions import NOTHING, Exclusions
 from audioprep.corpus.manifests import MANIFEST_SUFFIXES, is_saved_dataset, read_manifest, read_saved_dataset
 from audioprep.errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 RUN_LENGTH = 20_000  # entries sorted in memory at once
 MERGE_BATCH = 256  # entries of each run in memory while merging
 
 
-def scan(sources: Iterable[str], on_found: Callable[[int], None] | None = None) -> Iterator[Entry]:
+def scan(
+    sources: Iterable[str],
+    on_found: Callable[[int], None] | None = None,
+    exclude: Exclusions = NOTHING,
+    on_excluded: Callable[[str], None] = lambda uri: None,
+) -> Iterator[Entry]:
     """Gives every input behind `sources`, sorted by uri, each once.
 
     Args:
         sources: files, folders (searched recursively, links followed, loops cut), CSV / TSV / JSONL /
             Parquet manifests, folders written by `datasets`' `save_to_disk`.
         on_found: called with the number of inputs found so far, now and then.
+        exclude: inputs to leave out.
+        on_excluded: called with the uri of each that is left out.
 
     Raises:
         UsageError: a source does not exist, or a manifest has no column with paths.
     """
+    excluded = 0
     with tempfile.TemporaryDirectory(prefix="audioprep-scan-") as folder:
         runs = _write_sorted_runs(_all_entries(sources), Path(folder), on_found)
         merged = heapq.merge(*(_read_run(run) for run in runs))
-        for _, same_uri in groupby(merged, key=attrgetter("uri")):
+        for uri, same_uri in groupby(merged, key=attrgetter("uri")):
+            if exclude.match(uri):
+                excluded += 1
+                on_excluded(uri)
+                continue
             distinct = (entry for entry, _ in groupby(same_uri))
             for ordinal, entry in enumerate(distinct):
                 yield replace(entry, ordinal=ordinal)
+    if exclude.entries and not excluded:
+        logger.warning("none of the paths to exclude is an input: are they relative to another folder?")
 
 
 def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from audioprep.corpus.entry import Entry
+from audioprep.corpus.exclusions import NOTHING, Exclusions
 from audioprep.corpus.scan import scan
 from audioprep.engine.assemble import (
     FAILURES_SCHEMA,
@@ -60,13 +62,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How it is made: none of these changes a byte, but for `limit` and `part_size`, which shape the plan.
+    """How it is made: none of these changes a byte, but for `limit`, `exclude` and `part_size`, which shape the plan.
 
     Attributes:
         workers: processes; 0: one a CPU core, or one a GPU.
         device: `cpu`, `cuda` or `cuda:N`.
         part_size: items a part; None: up to 512.
         limit: only the first so many inputs.
+        exclude: inputs that are not planned; those planned by an earlier run stay.
         overwrite: remove what an earlier run with other settings left.
         check: how a resumed run checks what is done.
         retry_failed: redo the parts in which an item has failed.
@@ -77,6 +80,7 @@ class Options:
     device: str = "cpu"
     part_size: int | None = None
     limit: int | None = None
+    exclude: Exclusions = NOTHING
     overwrite: bool = False
     check: Check = "size"
     retry_failed: bool = False
@@ -102,6 +106,7 @@ class Preview:
     """What a run would do."""
 
     inputs: int
+    excluded: int
     new_inputs: int
     parts: int
     parts_done: int
@@ -120,15 +125,16 @@ def preview(job: Job, options: Options, observer: Observer) -> Preview:
     stores = _stores(layout, job.stages)
     done = 0 if options.overwrite else sum(not _missing(stores, plan, n, options) for n in range(len(plan.parts)))
     inputs = 0
+    excluded: list[str] = []
 
     def counted() -> Iterator[Any]:
         nonlocal inputs
-        for entry in islice(scan(job.sources, observer.scanning), options.limit):
+        for entry in _scanned(job, options, observer, excluded):
             inputs += 1
             yield entry
 
     new = sum(1 for _ in plan.new_entries(counted()))
-    return Preview(inputs, new, len(plan.parts), done)
+    return Preview(inputs, len(excluded), new, len(plan.parts), done)
 
 
 def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
@@ -146,7 +152,8 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
             layout.clear()
         _refuse_changed_settings(layout, job.stages)
         sweep(layout.scratch)
-        found = islice(scan(job.sources, observer.scanning), options.limit)
+        excluded: list[str] = []
+        found = _scanned(job, options, observer, excluded)
         plan = Plan(layout.plan)
         plan = plan.extend(plan.new_entries(found), layout.scratch, options.part_size)
         if not plan.parts:
@@ -162,7 +169,13 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
         write_text(layout.card, data_card(description), layout.scratch)
         write_json(layout.dataset, description, layout.scratch)
         sweep(layout.scratch)
-        return description["totals"] | {"encoder_busy": meter.busy}
+        return description["totals"] | {"encoder_busy": meter.busy, "excluded": len(excluded)}
+
+
+def _scanned(job: Job, options: Options, observer: Observer, excluded: list[str]) -> Iterator[Entry]:
+    """The inputs of a run; those that are left out are added to `excluded`."""
+    found = scan(job.sources, observer.scanning, options.exclude, excluded.append)
+    return islice(found, options.limit)
 
 
 class Meter:

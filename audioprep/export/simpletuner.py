@@ -18,11 +18,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from audioprep.corpus.exclusions import Exclusions
 from audioprep.encoders.base import EncoderSpec
 from audioprep.engine.commit import digest, read_json, sha256_of
 from audioprep.errors import UsageError, nearest
 from audioprep.export.base import Destination
-from audioprep.export.exclusions import Exclusions
 from audioprep.export.heartmula import CODEBOOK_SIZE, CODEBOOKS, FRAME_RATE, PromptLength
 from audioprep.export.simpletuner_config import (
     BACKEND,

@@ -24,12 +24,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audioprep.corpus.exclusions import Exclusions
 from audioprep.encoders.base import EncoderSpec
 from audioprep.engine.commit import digest
 from audioprep.errors import UsageError, nearest
 from audioprep.export.base import Destination
 from audioprep.export.crops import CropPlan, Piece
-from audioprep.export.exclusions import Exclusions
 from audioprep.export.silence import read_silence, silence_of
 from audioprep.export.source import Item, ShardItems, Source
 from audioprep.shards.dataset import Dataset

@@ -16,8 +16,8 @@ from song_exports import ENDING_ROW, LAYOUTS, backend, everything, export
 from song_sets import SPEC, make_song, tokens_of, write_song_set
 from song_traps import BACKEND, TABLE, index_rows, table_rows
 
+from audioprep.corpus.exclusions import Exclusions
 from audioprep.errors import SystemFault, UsageError
-from audioprep.export.exclusions import Exclusions
 from audioprep.export.simpletuner import Options
 from audioprep.export.simpletuner_check import check
 from audioprep.export.simpletuner_config import LayoutName

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from latent_sets import HOP, RATE, SPEC, Item, SilentEncoder, latents_of, make_item, write_latent_set
 
+from audioprep.corpus.exclusions import Exclusions
 from audioprep.errors import SystemFault, UsageError
 from audioprep.export.crops import CropPlan
-from audioprep.export.exclusions import Exclusions
 from audioprep.export.silence import encode_silence
 from audioprep.export.stable_audio import Options, StableAudioExport
 from audioprep.export.stable_audio_check import check

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from audioprep.corpus.exclusions import read_exclusions
 from audioprep.errors import UsageError
-from audioprep.export.exclusions import read_exclusions
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ class Exclusions:
         return not self.entries.isdisjoint([os.path.normpath(uri), name, *relative, *stems])
 
 
+NOTHING = Exclusions()
+
+
 def read_exclusions(path: Path | None, roots: Sequence[Path]) -> Exclusions:
     """Reads a list: a path a line; empty lines and lines that begin with `#` say nothing. No file, no exclusions.
 
@@ -50,3 +53,15 @@ def read_exclusions(path: Path | None, roots: Sequence[Path]) -> Exclusions:
         if "/" in entry and not os.path.isabs(entry) and ":/" not in entry:  # the last is a URL's, normalized
             raise UsageError(f"{path}: {entry} is relative: say with --root to which folder")
     return Exclusions(entries, tuple(os.path.abspath(root.expanduser()) for root in roots))
+
+
+def read_exclusions_of(path: Path | None, sources: Sequence[str]) -> Exclusions:
+    """Reads a list for what is found in sources; relative entries are so to the folders that are or hold a source.
+
+    Raises:
+        UsageError: see `read_exclusions`; or there is a list and no source.
+    """
+    if path and not sources:
+        raise UsageError(f"{path}: goes with SOURCE alone: what the shard set has already stays in it")
+    found = [Path(source).expanduser() for source in sources]
+    return read_exclusions(path, [one if one.is_dir() else one.parent for one in found])
