@@ -18,7 +18,6 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,29 +120,28 @@ def plant(folder: Path, recordings: int, binning: Binning, device: str) -> set[t
     """Writes the counts of all recordings, and gives those that are there twice."""
     places = np.random.default_rng(0).permutation(recordings)[: 2 * PLANTED].reshape(-1, 2)
     twin = {int(max(pair)): int(min(pair)) for pair in places}
+    draws = torch.Generator(device).manual_seed(0)
+    ranks = torch.rand(STYLES, binning.codebooks, CODES, device=device, generator=draws).argsort(-1)
+    styles = 1 / (ranks + 2.7)
     for start in range(0, recordings, SHARD):
         songs = [twin.get(number, number) for number in range(start, min(start + SHARD, recordings))]
-        write(folder / f"{start:09d}.arrow", list(counts_of(songs, start, binning.bins, device)))
+        parts = [counts_of(songs[begin : begin + 250], styles, draws) for begin in range(0, len(songs), 250)]
+        write(folder / f"{start:09d}.arrow", np.concatenate(parts))
     return {(one, other) for other, one in twin.items()}
 
 
-def counts_of(songs: list[int], start: int, bins: int, device: str) -> Iterator[NDArray[np.int32]]:
-    """How often each code occurs in each recording: float32 `[n, D]`; two of one song differ by chance alone."""
-    zipf = 1 / (torch.arange(CODES, device=device) + 2.7)
-    draws = torch.Generator(device).manual_seed(start)
-    for begin in range(0, len(songs), 200):
-        shares = []
-        for song in songs[begin : begin + 200]:
-            style, own = (torch.Generator(device).manual_seed(seed) for seed in (song % STYLES, STYLES + song))
-            ranks = torch.rand(bins // CODES, CODES, device=device, generator=style).argsort(1)
-            share = zipf[ranks] * torch.randn(ranks.shape, device=device, generator=own).mul_(0.6).exp_()
-            shares.append((share / share.sum(1, keepdim=True)).ravel())
-        yield torch.poisson(torch.stack(shares) * FRAMES, generator=draws).cpu().numpy().astype(np.int32)
+def counts_of(songs: list[int], styles: torch.Tensor, draws: torch.Generator) -> NDArray[np.int32]:
+    """How often each code occurs in each recording: `[n, D]`; two of one song differ by chance alone."""
+    own = torch.Generator(styles.device)
+    varied = [torch.randn(styles.shape[1:], device=styles.device, generator=own.manual_seed(song)) for song in songs]
+    shares = styles[[song % STYLES for song in songs]] * torch.stack(varied).mul_(0.6).exp_()
+    means = shares * (FRAMES / shares.sum(-1, keepdim=True))
+    noise = torch.randn(means.shape, device=styles.device, generator=draws)  # of about Poisson's variance
+    return (means + noise * means.sqrt()).round_().clamp_(0).int().flatten(1).cpu().numpy()
 
 
-def write(path: Path, parts: list[NDArray[np.int32]]) -> None:
+def write(path: Path, counts: NDArray[np.int32]) -> None:
     """Writes counts `[n, D]` as a file of `SCHEMA`."""
-    counts = np.concatenate(parts)
     rows, bins = counts.nonzero()
     offsets = pa.array(np.searchsorted(rows, np.arange(len(counts) + 1)).astype(np.int32))
     lists = [pa.ListArray.from_arrays(offsets, values) for values in (bins.astype(np.int32), counts[rows, bins])]
