@@ -1,21 +1,20 @@
-"""From the shards of a corpus to files of counts, one a shard, which are kept for the next run."""
+"""Counts the tokens of a corpus, shard by shard."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from audioprep.corpus.entry import split_embedded, uri_to_path
-from audioprep.dedup.histograms import Binning, Mode, moving, write
+import pyarrow as pa
+
+from audioprep.dedup.extracts import extract_shards
+from audioprep.dedup.histograms import SCHEMA, Binning, Mode, moving
 from audioprep.encoders.base import EncoderSpec
-from audioprep.engine.commit import atomic_path, digest
 from audioprep.errors import UsageError, nearest
 from audioprep.shards.columns import to_arrays
 from audioprep.shards.dataset import Dataset
-from audioprep.shards.tables import read_tables
 
 _VERSION = 2  # of how is counted
 
@@ -65,45 +64,13 @@ def count_shards(
     """
     spec = tokens_of(dataset, column)
     frames, still = round(seconds * spec.frame_rate) or None, math.ceil(spec.frame_rate)
-    shards = dataset.shards()
-    paths: list[Path] = []
-    for number, shard in enumerate(shards, start=1):
-        what = [_VERSION, shard["sha256"], column, binning.mode, binning.first, frames]
-        path = folder / f"{Path(shard['path']).stem}-{digest(what)[:16]}.arrow"
-        if not path.exists():
-            tables = read_tables(dataset, shard)
-            rows = [row for table in tables for row in _rows(table, column, binning, frames, still)]
-            with atomic_path(path, folder / "scratch") as temporary:
-                write(rows, temporary)
-        paths.append(path)
-        on_shards(number, len(shards))
-    return paths
 
+    def counts_of(table: pa.Table) -> list[dict[str, Any]]:
+        counted = [moving(tokens[:frames], still) for tokens in to_arrays(table.column(column))]
+        return [
+            {"frames": len(tokens), "bins": bins, "counts": counts}
+            for tokens, (bins, counts) in zip(counted, map(binning.count, counted), strict=True)
+        ]
 
-def _rows(table: Any, column: str, binning: Binning, frames: int | None, still: int) -> list[dict[str, Any]]:
-    plain = zip(*(table.column(name).to_pylist() for name in ("id", "uri", "split", "duration")), strict=True)
-    rows = []
-    for (id_, uri, split, seconds), tokens in zip(plain, to_arrays(table.column(column)), strict=True):
-        counted = moving(tokens[:frames], still)
-        bins, counts = binning.count(counted)
-        rows.append(
-            {
-                "id": id_,
-                "uri": uri,
-                "split": split,
-                "seconds": seconds,
-                "bytes": _size(uri),
-                "frames": len(counted),
-                "bins": bins,
-                "counts": counts,
-            }
-        )
-    return rows
-
-
-def _size(uri: str) -> int:
-    """Bytes of a recording's file; 0 where it is not there any more, or lies inside another file."""
-    try:
-        return 0 if split_embedded(uri) else os.path.getsize(uri_to_path(uri))
-    except OSError:
-        return 0
+    what = [_VERSION, binning.mode, binning.first, frames]
+    return extract_shards(dataset, column, SCHEMA, counts_of, what, folder, on_shards)

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from audioprep.dedup.extracts import ABOUT
 from audioprep.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,17 +35,9 @@ _BIGRAM_BITS = 14
 _ROWS = 256  # recordings made dense at a time
 _LEAST_DIFFERENT = 8  # frames, without which a recording says nothing of itself
 SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("uri", pa.string()),
-        ("split", pa.string()),
-        ("seconds", pa.float64()),
-        ("bytes", pa.int64()),
-        ("frames", pa.int32()),
-        ("bins", pa.list_(pa.int32())),
-        ("counts", pa.list_(pa.int32())),
-    ]
+    [*ABOUT.items(), ("frames", pa.int32()), ("bins", pa.list_(pa.int32())), ("counts", pa.list_(pa.int32()))]
 )
+"""Of the files of counts: frames that were counted, bins that occur, ascending, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ class Histograms:
     """The counts of all recordings of some files, in their order.
 
     Args:
-        paths: files of `SCHEMA`, as `write` makes them.
+        paths: files of counts, as `audioprep.dedup.counting` makes them.
         binning: by which they were counted.
         corrected: see `vectors`.
         weights: of the bins, float64 `[D]`, none negative; None: all count alike.
@@ -257,10 +250,3 @@ def inverse_document_frequencies(paths: Sequence[Path], binning: Binning) -> NDA
     for counts in histograms.counts(0, len(histograms)):
         seen += np.bincount(counts.bins, minlength=len(seen))
     return np.log((1 + len(histograms)) / (1 + seen)) + 1
-
-
-def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """Writes rows of `SCHEMA` as one Arrow file."""
-    table = pa.Table.from_pylist(rows, SCHEMA).combine_chunks()
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, SCHEMA) as writer:
-        writer.write_table(table)

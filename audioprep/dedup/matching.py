@@ -55,13 +55,14 @@ class Match(NamedTuple):
     pitch: float
 
 
-def find(words: NDArray[np.uint16], references: Prints, index: Index) -> dict[int, Match]:
+def find(words: NDArray[np.uint16], references: Prints, index: Index, after: int = -1) -> dict[int, Match]:
     """Finds a recording, or parts of it, in references.
 
     Args:
         words: of the recording, `[frames, codebooks]`.
         references: others.
         index: of the references.
+        after: only those references are looked at that follow this one.
 
     Returns:
         The match of the largest coverage with each reference that has music in common.
@@ -69,7 +70,7 @@ def find(words: NDArray[np.uint16], references: Prints, index: Index) -> dict[in
     best: dict[int, Match] = {}
     for transposition in TRANSPOSITIONS:
         turned = transposition.undo(words)
-        for number, offset, here, there in _candidates(*index.find(turned[:, 0])):
+        for number, offset, here, there in _candidates(*index.find(turned[:, 0], after)):
             reference = UNTRANSPOSED.undo(references[number])
             for line in _lines(offset, here, there):
                 match = _compare(turned, reference, *line, transposition.pitch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from audioprep.encoders.fingerprint import BITS, SHIFTS, TUNINGS, rotate
 
 _AT = (0, 8, 16)  # frames of which a key is made: a second apart, so that they have little in common
 _MOST = 64  # places that an index keeps of a key
-_KEY_BITS = BITS * len(_AT)
+CODEBOOKS = len(TUNINGS) + len(SHIFTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,6 @@ class Prints:
 
     words: NDArray[np.uint16]
     starts: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, recordings: Sequence[NDArray[np.uint16]]) -> Prints:
-        """Puts together the words `[frames, codebooks]` of each recording."""
-        empty = np.empty((0, len(TUNINGS) + len(SHIFTS)), np.uint16)
-        return cls(np.concatenate([empty, *recordings]), np.cumsum([0, *map(len, recordings)]))
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -92,8 +85,10 @@ class Index:
         self._keys, places = keys[kept], places[kept]
         self._recordings, self._frames = recordings[places], frames[places].astype(np.int32)
 
-    def find(self, words: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-        """Looks up the chroma words `[frames]` of one recording.
+    def find(
+        self, words: NDArray[np.uint16], after: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+        """Looks up the chroma words `[frames]` of one recording, in those recordings that follow the one at `after`.
 
         Returns:
             For each place at which one of its keys occurs: the frame here, the recording and the frame there.
@@ -102,7 +97,8 @@ class Index:
         first = np.searchsorted(self._keys, keys)
         counts = np.searchsorted(self._keys, keys, side="right") - first
         places = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        return np.repeat(frames, counts), self._recordings[places], self._frames[places]
+        places, here = places[following := self._recordings[places] > after], np.repeat(frames, counts)
+        return here[following], self._recordings[places], self._frames[places]
 
 
 def keys_of(words: NDArray[np.uint16], recordings: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:

@@ -34,6 +34,8 @@ SHIFTS = (0, -1, 1)
 
 _RATE = 8000
 _HOP = 1000
+FRAME_RATE = _RATE / _HOP
+"""In Hz."""
 _WINDOW = 128 * _HOP
 _N_FFT = 4096
 _SPAN = 4

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from audioprep.dedup.histograms import Binning, Histograms, Mode, inverse_document_frequencies, moving, write
+from audioprep.dedup.extracts import write
+from audioprep.dedup.histograms import SCHEMA, Binning, Histograms, Mode, inverse_document_frequencies, moving
 
 BOOKS, SIZE = 3, 16
 MODES: list[Mode] = ["per_codebook", "joint", "first_k", "bigram"]
@@ -35,8 +36,8 @@ def histograms(
                      "frames": len(recording), "bins": bins, "counts": counts})  # fmt: skip
     half = len(rows) // 2
     paths = [folder / "a.arrow", folder / "b.arrow"]
-    write(rows[:half], paths[0])
-    write(rows[half:], paths[1])
+    write(rows[:half], SCHEMA, paths[0])
+    write(rows[half:], SCHEMA, paths[1])
     return Histograms(paths, binning, corrected, inverse_document_frequencies(paths, binning) if idf else None)
 
 
