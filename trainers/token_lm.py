@@ -65,6 +65,7 @@ class Settings(BaseModel):
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="Arithmetic of the model's layers.")
     save_every: int = Field(default=100, ge=1, description="Steps between checkpoints.")
     num_workers: int = Field(default=0, ge=0, description="Processes that read shards.")
+    exclude: Path | None = Field(default=None, description="File with items to leave out: a path or an id a line.")
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
@@ -238,6 +239,7 @@ def _train(settings: Settings, device: torch.device, rank: int, world: int) -> d
         seed=settings.seed,
         max_frames=settings.max_frames,
         num_workers=settings.num_workers,
+        exclude=settings.exclude,
         drop_last=world > 1,  # every process gets as many batches, so one position holds for all of them
     )
     settings.out.mkdir(parents=True, exist_ok=True)

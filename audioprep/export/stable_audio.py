@@ -41,6 +41,7 @@ Short = Literal["pad", "drop"]
 Dtype = Literal["float16", "float32"]
 
 FILELIST, CONFIG, DETAILS, SILENCE = "filelist.txt", "dataset_config.json", "details.json", "silence.npy"
+EXCLUDED = "exclude_paths.txt"
 # Sample rate, samples a frame and channels of latents that the published models of a layout are for.
 PUBLISHED: dict[LayoutName, tuple[int, int, int]] = {"sat": (44100, 2048, 64), "sa3": (44100, 4096, 256)}
 # What is made from one shard begins with its name, be it a folder or a file.
@@ -132,7 +133,8 @@ class StableAudioExport:
         self._encoder = _encoder(self._source.dataset, options.column)
         self._spec = EncoderSpec.from_dict(self._encoder)
         self._prompts, self._columns = _columns(self._source.dataset, options)
-        self._destination = Destination(self.folder, self._settings(out), (FILELIST, CONFIG, DETAILS, SILENCE), _MADE)
+        extras = (FILELIST, CONFIG, DETAILS, SILENCE, EXCLUDED)
+        self._destination = Destination(self.folder, self._settings(out), extras, _MADE)
         self._silence: NDArray[np.float32] | None = None
 
     @property
@@ -313,6 +315,11 @@ class StableAudioExport:
                 "random_crop": options.plan.mode == "whole",
                 "drop_last": False,
             }
+            if options.exclusions.entries:
+                # For the fork, which opens it from wherever it is started; others pass over it.
+                lines = "".join(f"{entry}\n" for entry in sorted(options.exclusions.entries))
+                self._destination.put(EXCLUDED, lines.encode())
+                config["exclude_paths_file"] = str(self.folder / EXCLUDED)
             self._put_json(CONFIG, config)
         else:
             silence = self._silent_frames(_SILENT_SAMPLES // spec.hop_length)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from audioprep.engine.commit import read_json
-from audioprep.export.stable_audio import CONFIG, DETAILS, FILELIST, SILENCE
+from audioprep.export.stable_audio import CONFIG, DETAILS, EXCLUDED, FILELIST, SILENCE
 
 _REPLACED = "the trainer takes a random other item in its place and says so in one line; export again"
 _GIVE = "give the trainer's own JSON file"
@@ -233,7 +233,7 @@ class _Check:
         if not any(path.resolve() == self._folder.resolve() for path in paths):
             self._add(name, f"its path is not {self._folder.resolve()}: was the folder moved? Mend the path")
         for ignored in ("exclude_paths_file", "include_paths_file"):
-            if ignored in config:
+            if ignored in config and config[ignored] != str(self._folder.resolve() / EXCLUDED):
                 self._add(name, f"{ignored} is known to a fork only; use `audioprep export … --exclude`")
         if config.get("random_crop") and self._model and "seconds_start" in self._conditions:
             self._add(name, "random_crop leaves seconds_start as it was (pull request 219); use --crops random")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -12,11 +13,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from audioprep.corpus.exclusions import Exclusions, read_exclusions
 from audioprep.errors import UsageError, nearest
 from audioprep.shards.batches import EpochBatches, StoredBatch
 from audioprep.shards.collate import to_tensors
 from audioprep.shards.order import OrderSettings, num_batches
-from audioprep.shards.reading import ShardReader, open_split
+from audioprep.shards.reading import RemainingReader, ShardReader, open_split
+
+logger = logging.getLogger(__name__)
 
 _STATE_VERSION = 1
 
@@ -63,6 +67,10 @@ class ShardLoader:
             it is initialized, else from the environment's RANK and WORLD_SIZE, else 0 of 1.
         world_size: see `rank`.
         pad_id: the value of padding of tokens; that of floats is 0.
+        exclude: items to leave out: a file with a path or an id a line, such as `exclude_paths.txt` of `audioprep
+            dedup`. Paths in it are absolute, or file names; for those relative to a folder give what
+            `audioprep.corpus.exclusions.read_exclusions` makes of it. All else is as if the shards did not have these
+            items; each process reads the `uri` of all of them when it opens the shards.
 
     Raises:
         UsageError: no shard set, split or column of this name, a missing or damaged file, or a wrong setting. A
@@ -86,6 +94,7 @@ class ShardLoader:
         rank: int | None = None,
         world_size: int | None = None,
         pad_id: int = 0,
+        exclude: str | os.PathLike[str] | Exclusions | None = None,
     ) -> None:
         smallest = {"batch_size": 1, "seed": 0, "buffer_size": 1, "max_frames": 1, "num_workers": 0}
         given = (batch_size, seed, buffer_size, max_frames, num_workers)
@@ -94,7 +103,7 @@ class ShardLoader:
                 raise UsageError(f"{name}={value}: give at least {least}")
         self._rank, self._world_size = _place(rank, world_size)
         self._settings = OrderSettings(batch_size, buffer_size, shuffle, bucket, drop_last, seed)
-        self._reader = open_split(Path(path), split)
+        self._reader = _remaining(open_split(Path(path), split), exclude)
         self._columns = _checked_columns(self._reader, columns)
         if self._reader.counted is None and (bucket or max_frames):
             raise UsageError(f"{path}: has vectors only, which all have one length: leave out bucket and max_frames")
@@ -200,6 +209,7 @@ class ShardLoader:
             "bucket": settings.bucket,
             # Buckets are sorted by the cropped lengths.
             "max_frames": self._max_frames,
+            "exclude": self._reader.digest if isinstance(self._reader, RemainingReader) else None,
         }
 
 
@@ -229,6 +239,21 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if not 0 <= rank < world_size:
         raise UsageError(f"rank={rank}, world_size={world_size}: ranks count from 0 to world_size - 1")
     return rank, world_size
+
+
+def _remaining(reader: ShardReader, exclude: str | os.PathLike[str] | Exclusions | None) -> ShardReader:
+    """What is left of a split without the items on a list."""
+    if not isinstance(exclude, Exclusions):
+        exclude = read_exclusions(Path(exclude).expanduser() if exclude else None, [])
+    if not exclude.entries:
+        return reader
+    left = RemainingReader(reader, exclude)
+    items, path = int(reader.block_rows.sum()), reader.dataset.folder
+    if items and not len(left.block_rows):
+        raise UsageError(f"{path}: all {items} items are on the list of what to exclude; give another one")
+    if items == int(left.block_rows.sum()):
+        logger.warning("%s: has none of the items to exclude: are their paths relative to a folder?", path)
+    return left
 
 
 def _checked_columns(reader: ShardReader, columns: Sequence[str] | None) -> list[str]:

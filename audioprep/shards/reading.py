@@ -6,6 +6,7 @@ views `[frames, width]` and `[width]` into the decoded row group or the mapped t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import re
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from audioprep.corpus.exclusions import Exclusions
 from audioprep.errors import UsageError
 from audioprep.shards.columns import is_array, is_vector, plain_table, to_values
 from audioprep.shards.dataset import Dataset, open_dataset
@@ -94,6 +96,38 @@ class ShardReader(ABC):
     @abstractmethod
     def frames(self, block: int) -> NDArray[np.integer]:
         """Frames of the counted column in each row of a block."""
+
+
+class RemainingReader(ShardReader):
+    """What a list of inputs leaves of a split: the rows of another reader whose `uri` or `id` is not on it.
+
+    Attributes:
+        digest: sha256 of the places of the rows that are left.
+    """
+
+    def __init__(self, reader: ShardReader, exclude: Exclusions) -> None:
+        for name in ("dataset", "shards", "array_columns", "vector_columns", "counted"):
+            setattr(self, name, getattr(reader, name))
+        self._reader = reader
+        rows = [self._remaining(block, exclude) for block in range(len(reader.block_rows))]
+        self._blocks = [(block, left) for block, left in enumerate(rows) if len(left)]
+        self.block_rows = np.array([len(left) for _, left in self._blocks], np.int64)
+        self.digest = hashlib.sha256(b"".join(len(left).to_bytes(8) + left.tobytes() for left in rows)).hexdigest()
+
+    def read(self, block: int, columns: Sequence[str]) -> Block:
+        number, rows = self._blocks[block]
+        return {column: [values[row] for row in rows] for column, values in self._reader.read(number, columns).items()}
+
+    def frames(self, block: int) -> NDArray[np.integer]:
+        number, rows = self._blocks[block]
+        return self._reader.frames(number)[rows]
+
+    def _remaining(self, block: int, exclude: Exclusions) -> NDArray[np.int64]:
+        names = self._reader.read(block, [name for name in ("uri", "id") if name in self.dataset.columns])
+        left_out = [exclude.match(uri) for uri in names.get("uri", [])]
+        listed = [id_ in exclude.entries for id_ in names.get("id", [])]
+        rows = int(self._reader.block_rows[block])
+        return np.flatnonzero(~(np.array(left_out or [False] * rows) | np.array(listed or [False] * rows)))
 
 
 class ParquetReader(ShardReader):

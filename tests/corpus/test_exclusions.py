@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from audioprep.corpus.exclusions import read_exclusions
+from audioprep.corpus.exclusions import read_exclusions, read_exclusions_of
+from audioprep.corpus.scan import scan
 from audioprep.errors import UsageError
 
 
@@ -44,3 +45,28 @@ def test_no_list_excludes_nothing(tmp_path: Path):
     assert not read_exclusions(None, [Path("/music")]).match("/music/1.mp3")
     with pytest.raises(UsageError, match="missing.txt: cannot be read"):
         read_exclusions(tmp_path / "missing.txt", [])
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_scan_leaves_out_what_is_listed(tmp_path: Path, relative: bool, caplog: pytest.LogCaptureFixture):
+    folder = tmp_path / "music"
+    for name in ("a/1.mp3", "a/2.mp3", "b/1.mp3"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    listed = tmp_path / "exclude_paths.txt"
+    listed.write_text("a/1.mp3\n" if relative else f"{folder}/a/1.mp3\n")
+    for source in (folder, folder / "a"):
+        excluded: list[str] = []
+        found = scan([str(source)], None, read_exclusions_of(listed, [str(source)]), excluded.append)
+        left = [entry.uri for entry in found]
+        if relative and source != folder:
+            assert "none of the paths to exclude is an input" in caplog.text
+            continue
+        assert f"{folder}/a/1.mp3" not in left and f"{folder}/a/2.mp3" in left
+        assert excluded == [f"{folder}/a/1.mp3"]
+
+
+def test_a_list_without_a_source_is_refused(tmp_path: Path):
+    assert not read_exclusions_of(None, []).entries
+    with pytest.raises(UsageError, match="goes with SOURCE alone"):
+        read_exclusions_of(tmp_path / "exclude_paths.txt", [])

@@ -234,6 +234,10 @@ def test_excluded_inputs_are_not_written(tmp_path: Path, out: Path, caplog: pyte
     found = [sidecar(tmp_path / "sat", name) for name in listed(tmp_path / "sat")]
     assert {entry["relpath"] for entry in found} == {"00/0.mp3", "01/1.mp3", "01/3.mp3"}
     assert (details["items"], details["excluded"]) == (5, 2)
+    config = json.loads((tmp_path / "sat" / "dataset_config.json").read_text())
+    assert config["exclude_paths_file"] == str(tmp_path / "sat" / "exclude_paths.txt")
+    assert (tmp_path / "sat" / "exclude_paths.txt").read_text() == "00/2.mp3\n4\n"
+    assert check(tmp_path / "sat") == []
 
     with caplog.at_level(logging.WARNING):
         export(out, tmp_path / "none", replace(GRID, exclusions=Exclusions(frozenset({"9.mp3"}))))
