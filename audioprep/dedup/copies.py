@@ -40,7 +40,7 @@ def _gain(decibels: float) -> Change:
     return lambda samples, rate: (samples * np.float32(10 ** (decibels / 20)), rate)
 
 
-def _telephone(samples: Samples, rate: int) -> tuple[Samples, int]:
+def _narrow(samples: Samples, rate: int) -> tuple[Samples, int]:
     """Mono at 22.05 kHz, and back to the rate it had."""
     mono = samples.mean(axis=0, keepdims=True)
     return _resampled(_resampled(mono, rate, 22050), 22050, rate), rate
@@ -103,7 +103,7 @@ def _filters(chain: str) -> Change:
 COPIES: dict[str, Copy] = {
     "mp3-64k": Copy(_same, ".mp3"),
     "ogg": Copy(_same, ".ogg"),
-    "resample": Copy(_telephone),
+    "resample": Copy(_narrow),
     "gain": Copy(_gain(-9)),
     "eq": Copy(_filters("bass=gain=6:frequency=150,treble=gain=-6:frequency=4000")),
     "trim": Copy(_trim),
@@ -126,7 +126,7 @@ def make_copy(name: str, source: Path, out: Path) -> Path:
 
     Args:
         name: of `COPIES`.
-        source: audio of any format.
+        source: audio of any format, at least half a second of it.
         out: where to, without the suffix, which is that of the copy's format.
 
     Returns:
@@ -180,7 +180,7 @@ def _filtered(samples: Samples, rate: int, chain: str) -> Samples:
         try:
             blocks.append(graph.pull().to_ndarray())
         except EndOfFile:
-            return np.concatenate(blocks, axis=1)
+            return np.nan_to_num(np.concatenate(blocks, axis=1))  # loudnorm divides by the loudness of silence
 
 
 def _write(samples: Samples, rate: int, path: Path) -> None:
