@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +71,8 @@ def _fade(samples: Samples, rate: int) -> tuple[Samples, int]:
     """Faded in and out, linearly, for 5 s (a quarter of less than 20 s) each."""
     size = samples.shape[1]
     length = max(min(5 * rate, size // 4), 1)
-    rise = np.arange(size, dtype=np.float32) / length
-    return samples * np.clip(np.minimum(rise, rise[::-1]), 0, 1), rate
+    rise = np.clip(np.arange(size, dtype=np.float32) / np.float32(length), 0, 1)
+    return samples * rise * rise[::-1], rate
 
 
 def _noise(samples: Samples, rate: int) -> tuple[Samples, int]:
@@ -163,6 +163,7 @@ def _layout(samples: Samples) -> str:
 
 def _filtered(samples: Samples, rate: int, chain: str) -> Samples:
     """Samples `[C, T]` through FFmpeg's audio filters, written as `name=options,name=options`."""
+    from av import AudioFrame
     from av.error import EOFError as EndOfFile
     from av.filter import Graph
 
@@ -178,7 +179,7 @@ def _filtered(samples: Samples, rate: int, chain: str) -> Samples:
     blocks: list[Samples] = []
     while True:
         try:
-            blocks.append(graph.pull().to_ndarray())
+            blocks.append(cast(AudioFrame, graph.pull()).to_ndarray().astype(np.float32))
         except EndOfFile:
             return np.nan_to_num(np.concatenate(blocks, axis=1))  # loudnorm divides by the loudness of silence
 
