@@ -102,7 +102,9 @@ def candidates() -> list[tuple[str, int | None]]:
     for pattern, wanted in FOLDERS.items():
         tunes: list[tuple[str, int | None]] = []
         for path in sorted(base.glob(pattern)):
-            numbers = re.findall(r"^X:\s*(\d+)", path.read_text("utf-8", "replace"), re.M) if path.suffix == ".abc" else []
+            numbers = (
+                re.findall(r"^X:\s*(\d+)", path.read_text("utf-8", "replace"), re.M) if path.suffix == ".abc" else []
+            )
             name = path.relative_to(base).as_posix()
             tunes += [(name, int(number)) for number in numbers] if len(numbers) > 1 else [(name, None)]
         chosen = random.Random(pattern).sample(tunes, min(wanted, len(tunes)))
@@ -154,7 +156,7 @@ def intervals(voice: list[Note]) -> set[bytes]:
 def take_of(name: str) -> Take:
     """How a piece is played first; about a third of them have drums."""
     dice = random.Random(name)
-    drums = dice.choice(["", "", "", *DRUMS][:5])
+    drums = dice.choice(["", "", "", "", "", *DRUMS])
     return Take(dice.randrange(len(BANDS)), dice.uniform(1.5, 3.5), 0, drums, 0, dice.uniform(45, LONGEST))
 
 
@@ -205,7 +207,7 @@ def render(voices: list[list[Note]], take: Take) -> Samples:
         quarter = 60 / take.drum_tempo * 2.0 ** round(np.log2(quarter * take.drum_tempo / 60))
     turns = 1 if quarters * quarter >= SHORTEST else int(np.ceil(SHORTEST / (quarters * quarter)))
     seconds = min(take.seconds, turns * quarters * quarter)
-    mix = np.zeros(round((seconds + 1) * RATE))
+    mix = np.zeros((int(seconds) + 2) * RATE)  # whole seconds: a length whose Fourier transform is fast
     touch = np.random.default_rng(zlib.crc32(repr((take, quarters)).encode()))
     for turn in range(turns):
         band = BANDS[(take.band + turn) % len(BANDS)]

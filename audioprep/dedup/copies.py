@@ -71,14 +71,14 @@ def _fade(samples: Samples, rate: int) -> tuple[Samples, int]:
     """Faded in and out, linearly, for 5 s (a quarter of less than 20 s) each."""
     size = samples.shape[1]
     length = max(min(5 * rate, size // 4), 1)
-    rise = np.clip(np.arange(size, dtype=np.float32) / np.float32(length), 0, 1)
-    return samples * rise * rise[::-1], rate
+    rise = np.clip(np.arange(size) / length, 0, 1)
+    return (samples * rise * rise[::-1]).astype(np.float32), rate
 
 
 def _noise(samples: Samples, rate: int) -> tuple[Samples, int]:
     """With white noise 20 dB below it, another for each recording."""
     noise = np.random.default_rng(zlib.crc32(samples.tobytes())).standard_normal(samples.shape, np.float32)
-    return samples + noise * np.float32(0.1 * np.sqrt(np.mean(samples**2))), rate
+    return samples + noise * (0.1 * np.sqrt(np.mean(samples**2, dtype=np.float32))), rate
 
 
 def _speed(factor: float) -> Change:
