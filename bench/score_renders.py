@@ -102,9 +102,8 @@ def candidates() -> list[tuple[str, int | None]]:
     for pattern, wanted in FOLDERS.items():
         tunes: list[tuple[str, int | None]] = []
         for path in sorted(base.glob(pattern)):
-            numbers = (
-                re.findall(r"^X:\s*(\d+)", path.read_text("utf-8", "replace"), re.M) if path.suffix == ".abc" else []
-            )
+            text = path.read_text("utf-8", "replace") if path.suffix == ".abc" else ""
+            numbers = re.findall(r"^X:\s*(\d+)", text, re.M)
             name = path.relative_to(base).as_posix()
             tunes += [(name, int(number)) for number in numbers] if len(numbers) > 1 else [(name, None)]
         chosen = random.Random(pattern).sample(tunes, min(wanted, len(tunes)))
@@ -118,7 +117,7 @@ def read_score(tune: tuple[str, int | None]) -> list[list[Note]]:
     from music21.harmony import ChordSymbol
 
     name, number = tune
-    which = {} if number is None else {"number": number}
+    which: dict[str, Any] = {} if number is None else {"number": number}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -173,13 +172,13 @@ def strings(t: Samples, hz: float, length: float) -> Samples:
     """Bowed: all partials, with a vibrato."""
     k = np.arange(1, 21)
     bent = t + 0.0005 * np.sin(2 * np.pi * 5.6 * t) * 330 / hz
-    return 0.35 * partials(bent, hz, k**-1.2, np.zeros(20)) * envelope(t, length, attack=0.09, release=0.15)
+    return 0.35 * partials(bent, hz, 1 / k**1.2, np.zeros(20)) * envelope(t, length, attack=0.09, release=0.15)
 
 
 def reed(t: Samples, hz: float, length: float) -> Samples:
     """Odd partials, as of a clarinet."""
     k = np.arange(1, 20)
-    levels = np.where(k % 2 == 1, 1.0, 0.08) / k
+    levels = np.where(k % 2 == 1, 1 / k, 0.08 / k)
     return 0.5 * partials(t, hz, levels, np.zeros(19)) * envelope(t, length, attack=0.03, release=0.08)
 
 
