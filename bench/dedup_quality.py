@@ -8,16 +8,17 @@ another band, in another tempo and key), and different pieces over one loop of d
 
 | method | |
 | --- | --- |
-| chromaprint | fingerprints of the ffmpeg program (`-f chromaprint`) of the first 120 s, as fpcalc makes them; the best share of |
-|  | equal bits over all offsets at which the two overlap by at least half of the shorter one |
-| fork | `dac_hist_dedup.py` of jxbb824/stable-audio-tools: the cosine of histograms of codes, each codebook's apart, at its |
-|  | users' thresholds 0.95 and 0.985, and at the precision. DAC's weights cannot be had here: on tokens of mel-rvq |
+| chromaprint | fingerprints by the ffmpeg program (`-f chromaprint`) of the first 120 s, as fpcalc makes them; the |
+|  | best share of equal bits over all offsets at which the two overlap by at least half of the shorter one |
+| fork | `dac_hist_dedup.py` of jxbb824/stable-audio-tools: the cosine of histograms of codes, each codebook's apart, |
+|  | at its users' thresholds 0.95 and 0.985, and at the precision; DAC's weights cannot be had here, so |
+|  | on tokens of mel-rvq |
 | others | ours: modes of histograms, likewise on tokens of mel-rvq, corrected for the noise of short recordings |
 
 Exits 1 where the best of ours finds less of any kind than both others.
 
-Run: `python bench/dedup_quality.py [--pieces 320] [--folder DIR] [--json FILE]`. Renders, copies, tokens and
-fingerprints are kept in DIR, 7 GB in all; the second run takes minutes.
+Run: `python bench/dedup_quality.py [--pieces 320] [--renders DIR] [--folder DIR] [--json FILE]`. Copies, tokens and
+fingerprints are kept in the folder, GIGABYTES in all; a second run takes minutes.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from typing import Any
 import numpy as np
 from imageio_ffmpeg import get_ffmpeg_exe
 from numpy.typing import NDArray
-from score_renders import make_renders
+from score_renders import default_folder, make_renders
 
 from audioprep.dedup.calibration import HistogramMethod, Judgement, Method, Trial, judge, make_trial
 from audioprep.shards.dataset import Dataset, open_dataset
@@ -46,6 +47,7 @@ from audioprep.shards.dataset import Dataset, open_dataset
 PRECISION = 0.999
 FIRST_SECONDS = 120
 BLOCK = 128
+ALIKE = ("cover", "loop")
 Column = dict[str, Any]
 
 
@@ -117,11 +119,13 @@ def methods(dataset: Dataset, folder: Path) -> list[Method]:
     ]
 
 
-def tokenized(sources: list[Path], folder: Path) -> Dataset:
-    """A shard set of tokens of mel-rvq; files of earlier calls are taken over."""
-    command = [sys.executable, "-m", "audioprep", "tokenize", *map(str, sources), "--out", str(folder), "--quiet"]
-    subprocess.run(command, check=True)
-    return open_dataset(folder)
+def tokenized(files: list[Path], folder: Path) -> Dataset:
+    """A shard set of tokens of mel-rvq; what earlier calls have tokenized is taken over."""
+    manifest = folder / "files.jsonl"
+    manifest.write_text("".join(json.dumps({"path": str(file)}) + "\n" for file in files), encoding="utf-8")
+    command = [sys.executable, "-m", "audioprep", "tokenize", manifest, "--out", folder / "shards", "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return open_dataset(folder / "shards")
 
 
 def column(name: str, judgement: Judgement, threshold: float, alike: dict[str, NDArray[np.float32]]) -> Column:
@@ -135,18 +139,14 @@ def column(name: str, judgement: Judgement, threshold: float, alike: dict[str, N
     }
 
 
-def compare(method: Method, trial: Trial, made: dict[str, Any], renders: Path) -> list[Column]:
-    """The method's columns of the table."""
+def compare(method: Method, trial: Trial, files: list[Path], alike_pairs: list[dict[str, str]]) -> list[Column]:
+    """The method's columns of the table; `files` are those of the trial, and those of the pairs that are alike."""
     begin = time.perf_counter()
-    places = {path: place for place, path in enumerate(trial.files)}
-    others = sorted({renders / pair[side] for pair in made["alike"] for side in ("one", "other")} - places.keys())
-    places |= {path: place for place, path in enumerate(others, start=len(trial.files))}
-    similarities = method.similarities([*trial.files, *others])
+    similarities = method.similarities(files)
+    places = {f"{path.parent.name}/{path.name}": place for place, path in enumerate(files)}
     alike: dict[str, NDArray[np.float32]] = {}
-    for why in ("cover", "loop"):
-        pairs = [
-            (places[renders / one["one"]], places[renders / one["other"]]) for one in made["alike"] if one["why"] == why
-        ]
+    for why in ALIKE:
+        pairs = [(places[pair["one"]], places[pair["other"]]) for pair in alike_pairs if pair["why"] == why]
         alike[why] = similarities[tuple(np.array(pairs).T)]
     judgement = judge(similarities[: len(trial.files), : len(trial.files)], trial)
     columns = [column(method.name, judgement, judgement.threshold_at(PRECISION), alike)]
@@ -154,7 +154,8 @@ def compare(method: Method, trial: Trial, made: dict[str, Any], renders: Path) -
         columns = [column(f"fork {habit}", judgement, habit, alike) for habit in (0.95, 0.985)] + columns
     print(f"{method.name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     for one, other, similarity in judgement.nearest[:3]:
-        print(f"  {similarity:.4f}: {trial.files[one].name}, {trial.files[other].name}", file=sys.stderr)
+        names = (f"{trial.kinds[place]} of {trial.files[trial.originals[place]].name}" for place in (one, other))
+        print(f"  {similarity:.4f}: {' and '.join(names)}", file=sys.stderr)
     return columns
 
 
@@ -162,9 +163,7 @@ def table(columns: list[Column]) -> str:
     """Markdown: a row a kind of copies, a column a method."""
     rows = [["copies", *(one["method"] for one in columns)], ["---", *("---:" for _ in columns)]]
     rows += [[kind, *(f"{one['recall'][kind]:.3f}" for one in columns)] for kind in columns[0]["recall"]]
-    rows += [
-        [f"called copies: {why}", *(f"{one['called copies'][why]:.3f}" for one in columns)] for why in ("cover", "loop")
-    ]
+    rows += [[f"called copies: {why}", *(f"{one['called copies'][why]:.3f}" for one in columns)] for why in ALIKE]
     rows += [["precision", *(f"{one['precision']:.4f}" for one in columns)]]
     rows += [["threshold", *("-" if one["threshold"] is None else f"{one['threshold']:.4f}" for one in columns)]]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -174,17 +173,19 @@ def main() -> None:
     """Compares, prints the table, and exits with 1 where ours is behind both others."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pieces", type=int, default=320)
+    parser.add_argument("--renders", type=Path, default=default_folder())
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "audioprep-dedup-quality")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    folder: Path = arguments.folder.resolve()
-    renders = folder / "renders"
+    renders, folder = arguments.renders.resolve(), arguments.folder.resolve()
     (folder / "chromaprint").mkdir(parents=True, exist_ok=True)
     made = make_renders(renders, arguments.pieces)
     originals = [renders / row["file"] for row in made["pieces"]]
     trial = make_trial(originals, folder / "copies", on_copy=lambda done, total: None)
-    dataset = tokenized([renders, folder / "copies"], folder / "shards")
-    columns = [one for method in methods(dataset, folder) for one in compare(method, trial, made, renders)]
+    alike = {renders / pair[side] for pair in made["alike"] for side in ("one", "other")}
+    files = [*trial.files, *sorted(alike - set(originals))]
+    dataset = tokenized(files, folder)
+    columns = [one for method in methods(dataset, folder) for one in compare(method, trial, files, made["alike"])]
     print(table(columns))
     if arguments.json:
         arguments.json.write_text(

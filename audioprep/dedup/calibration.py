@@ -34,13 +34,18 @@ class Trial:
 
     Attributes:
         files: originals and copies.
-        pieces: int64 `[n]`: whose recording each is.
+        pieces: int64 `[n]`, ascending: whose recording each is. A piece's original comes before its copies.
         kinds: of each: a name of `COPIES`, or `ORIGINAL`.
     """
 
     files: list[Path]
     pieces: NDArray[np.int64]
     kinds: list[str]
+
+    @property
+    def originals(self) -> NDArray[np.int64]:
+        """Of each file the place of its original: itself, if it is one."""
+        return np.searchsorted(self.pieces, self.pieces)
 
 
 class Method(Protocol):
@@ -137,9 +142,9 @@ class Judgement:
 
 def judge(similarities: NDArray[np.float32], trial: Trial, nearest: int = 10) -> Judgement:
     """Sorts what a method gave the files of a trial, `[n, n]`; `nearest` strangers are named."""
-    kinds, originals = np.array(trial.kinds), np.searchsorted(trial.pieces, trial.pieces)
+    kinds = np.array(trial.kinds)
     copies = {
-        kind: similarities[originals[places], places]
+        kind: similarities[trial.originals[places], places]
         for kind in dict.fromkeys(trial.kinds)
         if kind != ORIGINAL
         for places in [np.flatnonzero(kinds == kind)]
