@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from score_renders import default_folder, make_renders
 
 from audioprep.dedup.calibration import HistogramMethod, Judgement, Method, Trial, judge, make_trial
+from audioprep.dedup.copies import COPIES
 from audioprep.shards.dataset import Dataset, open_dataset
 
 PRECISION = 0.999
@@ -154,8 +155,7 @@ def compare(method: Method, trial: Trial, files: list[Path], alike_pairs: list[d
         columns = [column(f"fork {habit}", judgement, habit, alike) for habit in (0.95, 0.985)] + columns
     print(f"{method.name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
     for one, other, similarity in judgement.nearest[:3]:
-        names = (f"{trial.kinds[place]} of {trial.files[trial.originals[place]].name}" for place in (one, other))
-        print(f"  {similarity:.4f}: {' and '.join(names)}", file=sys.stderr)
+        print(f"  {similarity:.4f}: {trial.describe(one)}, {trial.describe(other)}", file=sys.stderr)
     return columns
 
 
@@ -181,7 +181,7 @@ def main() -> None:
     (folder / "chromaprint").mkdir(parents=True, exist_ok=True)
     made = make_renders(renders, arguments.pieces)
     originals = [renders / row["file"] for row in made["pieces"]]
-    trial = make_trial(originals, folder / "copies", on_copy=lambda done, total: None)
+    trial = make_trial(originals, folder / "copies", COPIES, lambda done, total: None)
     alike = {renders / pair[side] for pair in made["alike"] for side in ("one", "other")}
     files = [*trial.files, *sorted(alike - set(originals))]
     dataset = tokenized(files, folder)

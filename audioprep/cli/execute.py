@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -12,14 +13,23 @@ from audioprep.errors import SYSTEM_ERRNOS, AudioprepError
 OK, USAGE, FAILED_INPUTS, INTERRUPTED = 0, 1, 3, 130
 
 
-def execute(command: str, options: dict[str, Any], dry_run: bool, json: bool, quiet: bool) -> None:
+def execute(
+    command: str,
+    options: dict[str, Any],
+    dry_run: bool,
+    json: bool,
+    quiet: bool,
+    text: Callable[[dict[str, Any]], str] | None = None,
+) -> None:
+    """Runs a command; `text` makes what is printed of its summary, where that is more than its lines."""
+
     def work() -> tuple[int, Any]:
         from audioprep.cli.recipe import run_command
 
         return run_command(command, options, dry_run, console_for(quiet))
 
     code, summary = guarded(work)
-    finish(code, summary, json)
+    finish(code, summary, json, text(summary) if text else None)
 
 
 def settings_of(options: dict[str, Any]) -> dict[str, Any]:

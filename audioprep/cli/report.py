@@ -10,6 +10,37 @@ def describe(summary: dict[str, Any]) -> str:
     return "\n".join(_lines(summary, indent=2))
 
 
+def calibration_table(summary: dict[str, Any]) -> str:
+    """What `audioprep dedup --calibrate` found: a row a kind of copies; two columns a method, of which the first is
+    for the threshold in use, and the second for the recommended one."""
+    methods: dict[str, dict[str, Any]] = summary["methods"]
+    columns = [found[which] for found in methods.values() for which in ("in_use", "recommended")]
+    kinds = list(next(column for column in columns if column)["recall"])
+
+    def row(label: str, values: list[Any], form: str) -> str:
+        return f"  {label:12}" + "".join(f"{'-' if value is None else format(value, form):>8}" for value in values)
+
+    best = max(methods, key=lambda name: sum((methods[name]["recommended"] or {"recall": {}})["recall"].values()))
+    lines = [
+        f"  {summary['copies']} copies of {summary['recordings']} recordings; of each mode, what is found at the",
+        f"  threshold in use, and at the lowest one with a precision of {summary['aim']}",
+        "",
+        "  " + " " * 12 + "".join(f"{name:>16}" for name in methods),
+        row("threshold", [column and column["threshold"] for column in columns], ".4f"),
+        row("precision", [column and column["precision"] for column in columns], ".4f"),
+        *(row(kind, [column and column["recall"][kind] for column in columns], ".2f") for kind in kinds),
+        "",
+    ]
+    if recommended := methods[best]["recommended"]:
+        lines.append(f"  best: --histogram-mode {best} --similarity-threshold {recommended['threshold']:.4f}")
+    else:
+        lines.append("  no threshold has this precision")
+    lines.append("  most similar of different recordings; if they are copies, leave one out, and calibrate again:")
+    pairs = summary["most_similar_strangers"][:3]
+    lines += [f"    {pair['similarity']:.4f}  {pair['one']}, {pair['other']}" for pair in pairs]
+    return "\n".join([*lines, f"  picture     {summary['picture']}"])
+
+
 def _lines(summary: dict[str, Any], indent: int) -> list[str]:
     width = max((len(name) for name in summary), default=0)
     lines = []

@@ -9,6 +9,7 @@ import typer
 
 from audioprep.cli.execute import execute, guarded, key_values, settings_of
 from audioprep.cli.options import Device, DryRun, EncoderSetting, Json, Quiet, ShardSet, Weights, Workers
+from audioprep.cli.report import calibration_table
 
 
 def inspect(
@@ -110,6 +111,11 @@ def dedup(
     report_pairs: Annotated[
         int, typer.Option(min=0, help="Pairs in report.html, to be heard and seen; 0: no report.")
     ] = 40,
+    calibrate: Annotated[
+        bool,
+        typer.Option(help="Drop nothing: make copies of some recordings, and say from which threshold they are found."),
+    ] = False,
+    calibrate_files: Annotated[int, typer.Option(min=2, help="Of how many recordings.")] = 50,
     similarity_device: Annotated[str, typer.Option(help="Of the comparison: auto, cpu or cuda.")] = "auto",
     device: Device = "auto",
     workers: Workers = 0,
@@ -123,7 +129,8 @@ def dedup(
 
     Example: audioprep dedup ~/music --against ~/test-music --out leaks
     """
-    execute("dedup", settings_of(locals()) | {"against": against or []}, dry_run, json, quiet)
+    options = settings_of(locals()) | {"against": against or []}
+    execute("dedup", options, dry_run, json, quiet, calibration_table if calibrate and not dry_run else None)
 
 
 def fad(

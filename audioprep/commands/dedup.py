@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from audioprep.commands import tokenize
 from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.commands.calibrate import calibrate
 from audioprep.dedup.counting import binning_of, count_shards, tokens_of
 from audioprep.dedup.groups import Dropped, Keep, Recording, drop_copies, drop_similar, preference
 from audioprep.dedup.histograms import Histograms, Mode, inverse_document_frequencies
@@ -46,13 +47,15 @@ class Settings(CommandSettings):
     prefer: str | None = Field(None, description="Regular expression: paths that are kept before all others.")
     exclude_path_format: PathFormat = Field("absolute", description="absolute or relative.")
     report_pairs: int = Field(40, ge=0, description="Pairs in report.html, to be heard and seen; 0: no report.")
+    calibrate: bool = Field(False, description="Only measure which copies are found, on copies of some recordings.")
+    calibrate_files: PositiveInt = Field(50, description="Of how many.")
     similarity_device: str = Field("auto", description="Of the comparison: auto, cpu or cuda.")
     device: str = Field("auto", description="Of audio: where it is tokenized: auto, cpu, cuda or cuda:N.")
     workers: int = Field(0, ge=0, description="Of audio: processes; 0: one a CPU core, or one a GPU.")
 
 
 def run(settings: Settings, console: Console) -> Summary:
-    """Finds near-duplicates and writes what to leave out. Killed, the same command goes on.
+    """Finds near-duplicates and writes what to leave out; or calibrates. Killed, the same command goes on.
 
     Raises:
         UsageError: a source is neither audio nor a shard set with such a column, or two have other tokens.
@@ -61,6 +64,8 @@ def run(settings: Settings, console: Console) -> Summary:
     prefer = _pattern(settings.prefer)
     layout = Layout(settings.out)
     with layout.lock():
+        if settings.calibrate:
+            return calibrate(settings, console)
         corpus = _open(settings, settings.source, "shards", console)
         other = _open(settings, settings.against, "against", console) if settings.against else None
         if other and tokens_of(other, settings.column) != tokens_of(corpus, settings.column):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,11 @@ class Trial:
         """Of each file the place of its original: itself, if it is one."""
         return np.searchsorted(self.pieces, self.pieces)
 
+    def describe(self, place: int) -> str:
+        """What a file is, for a person."""
+        original = str(self.files[self.originals[place]])
+        return original if self.kinds[place] == ORIGINAL else f"{self.kinds[place]} of {original}"
+
 
 class Method(Protocol):
     """Gives recordings their similarity."""
@@ -65,7 +70,7 @@ class Method(Protocol):
 
 
 def make_trial(
-    originals: Sequence[Path], folder: Path, kinds: Iterable[str] = COPIES, on_copy: Callable[[int, int], None] = print
+    originals: Sequence[Path], folder: Path, kinds: Iterable[str], on_copy: Callable[[int, int], None]
 ) -> Trial:
     """Makes copies of recordings, several at a time, and keeps those that an earlier call has made.
 
@@ -113,7 +118,7 @@ class Judgement:
     Attributes:
         copies: by kind, the similarity of each copy and its original.
         strangers: of all two recordings of different pieces, ascending.
-        nearest: the places in `Trial.files` of those strangers that are most similar, and how similar they are.
+        nearest: the most similar strangers, one pair of two pieces: their places in `Trial.files`, and the similarity.
     """
 
     copies: dict[str, NDArray[np.float32]]
@@ -151,9 +156,13 @@ def judge(similarities: NDArray[np.float32], trial: Trial, nearest: int = 10) ->
     }
     ones, others = np.nonzero(np.triu(trial.pieces[:, None] != trial.pieces[None, :]))
     strangers = similarities[ones, others]
-    top = np.argsort(-strangers, kind="stable")[:nearest]
-    named = [(int(ones[place]), int(others[place]), float(strangers[place])) for place in top]
-    return Judgement(copies, np.sort(strangers), named)
+    named: dict[tuple[int, int], tuple[int, int, float]] = {}
+    for place in np.argsort(-strangers, kind="stable"):
+        one, other = int(ones[place]), int(others[place])
+        named.setdefault((trial.pieces[one], trial.pieces[other]), (one, other, float(strangers[place])))
+        if len(named) == nearest:
+            break
+    return Judgement(copies, np.sort(strangers), list(named.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +211,48 @@ def _path(uri: str) -> str:
     return "" if split_embedded(uri) else os.fspath(uri_to_path(uri))
 
 
-def summary(judgement: Judgement, threshold: float | None, precision: float) -> dict[str, Any]:
-    """Plain values of a method's judgement, at the threshold in use and at the one of a precision."""
-    at = judgement.threshold_at(precision)
-    chosen = {"in_use": threshold} | {"recommended": at if math.isfinite(at) else None}
+def findings(judgement: Judgement, in_use: float | None, precision: float) -> dict[str, Any]:
+    """Plain values of a judgement: at the threshold in use, and at the recommended one, which has this precision.
+
+    Either is None where there is none. Each has `threshold`, `precision`, and `recall` by kind.
+    """
+    best = judgement.threshold_at(precision)
     return {
-        name: {
-            "threshold": value,
-            "precision": judgement.precision(math.inf if value is None else value),
-            "recall": {kind: judgement.recall(kind, math.inf if value is None else value) for kind in judgement.copies},
+        name: None
+        if threshold is None
+        else {
+            "threshold": threshold,
+            "precision": judgement.precision(threshold),
+            "recall": {kind: judgement.recall(kind, threshold) for kind in judgement.copies},
         }
-        for name, value in chosen.items()
+        for name, threshold in (("in_use", in_use), ("recommended", best if math.isfinite(best) else None))
     }
+
+
+def draw(path: Path, judgements: Mapping[str, Judgement], found: Mapping[str, dict[str, Any]]) -> None:
+    """Draws precision and recall over thresholds: a panel a method, a line a kind of copies."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = -(-len(judgements) // 2)
+    figure = Figure(figsize=(14, 5 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axis in axes[len(judgements) :]:
+        axis.remove()
+    for axis, (name, judgement) in zip(axes, judgements.items(), strict=False):
+        lowest = min(np.quantile(judgement.strangers, 0.5), *(values.min() for values in judgement.copies.values()))
+        thresholds = np.linspace(lowest, max(values.max() for values in judgement.copies.values()), 400)
+        for number, kind in enumerate(judgement.copies):
+            recall = [judgement.recall(kind, threshold) for threshold in thresholds]
+            style = ("-", "--")[number // 10]  # matplotlib has ten colours
+            axis.plot(thresholds, recall, style, color=f"C{number % 10}", label=kind, linewidth=1)
+        precision = [judgement.precision(threshold) for threshold in thresholds]
+        axis.plot(thresholds, precision, color="black", linewidth=2, label="precision")
+        for what, style in (("in_use", ":"), ("recommended", "-.")):
+            if found[name][what]:
+                label = what.replace("_", " ")
+                axis.axvline(found[name][what]["threshold"], color="black", linestyle=style, label=label)
+        axis.set(xlabel="threshold", ylabel="recall; precision", title=name, ylim=(-0.02, 1.02))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    figure.savefig(path, dpi=110)

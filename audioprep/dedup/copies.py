@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from audioprep.audio import load_audio, probe
 from audioprep.audio.resample import Resampler
+from audioprep.errors import InputError, Reason
 
 Samples = NDArray[np.float32]
 Change = Callable[[Samples, int], tuple[Samples, int]]
@@ -133,11 +134,14 @@ def make_copy(name: str, source: Path, out: Path) -> Path:
         The path with its suffix.
 
     Raises:
-        InputError: the source cannot be decoded.
+        InputError: the source cannot be decoded, or is too short.
         SystemFault: the machine is at fault.
     """
     kind = COPIES[name]
-    samples, rate = kind.change(*load_audio(source, channels=min(probe(source).channels, 2)))
+    samples, rate = load_audio(source, channels=min(probe(source).channels, 2))
+    if samples.shape[1] < rate / 2:
+        raise InputError(Reason.NO_SAMPLES, str(source), "is shorter than half a second: too short to be copied")
+    samples, rate = kind.change(samples, rate)
     peak = np.abs(samples).max(initial=0)
     path = out.with_name(out.name + kind.suffix)
     _write(samples * np.float32(min(1, _PEAK / max(peak, _PEAK))), rate, path)

@@ -1,0 +1,128 @@
+"""`audioprep dedup --calibrate`: which copies of a user's own recordings are found, and from which threshold on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+
+from audioprep.commands import tokenize
+from audioprep.commands.base import Console, Summary
+from audioprep.corpus.content import content_id
+from audioprep.corpus.entry import split_embedded, uri_to_path
+from audioprep.corpus.scan import scan
+from audioprep.dedup.calibration import HistogramMethod, Judgement, Method, draw, findings, judge, make_trial
+from audioprep.dedup.copies import COPIES
+from audioprep.dedup.counting import tokens_of
+from audioprep.dedup.histograms import Mode
+from audioprep.encoders.device import resolve_device
+from audioprep.encoders.registry import describe_encoder
+from audioprep.engine.commit import write_json
+from audioprep.errors import UsageError
+from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.shards.tables import read_tables
+
+if TYPE_CHECKING:
+    from audioprep.commands.dedup import Settings
+
+PRECISION = 0.999
+
+
+def calibrate(settings: Settings, console: Console) -> Summary:
+    """Makes copies of some recordings, and measures each method on them. Killed, the same command goes on.
+
+    Writes `calibration.json` and `calibration.png`; copies and tokens stay in the folder `calibration`.
+
+    Raises:
+        UsageError: there are not two recordings to copy, or a shard set's tokens cannot be made anew.
+        SystemFault: the disk is full or broken.
+    """
+    folder = Path(os.path.abspath(settings.out / "calibration"))
+    with console.counter("Making copies") as counter:
+        trial = make_trial(_sample(settings), folder / "copies", COPIES, counter)
+    if len(np.unique(trial.pieces)) < 2:
+        raise UsageError(f"{', '.join(settings.source)}: calibrating takes two different recordings at least")
+    dataset = _tokenized(settings, [str(file) for file in trial.files], folder / "shards", console)
+    judgements: dict[str, Judgement] = {}
+    with console.counter("Comparing") as counter:
+        for number, method in enumerate(methods := _methods(settings, dataset, folder / "counts"), start=1):
+            judgements[method.name] = judge(method.similarities(trial.files), trial)
+            counter(number, len(methods))
+    found = {method.name: findings(judgements[method.name], method.threshold, PRECISION) for method in methods}
+    recordings = len(np.unique(trial.pieces))
+    summary = {
+        "recordings": recordings,
+        "copies": len(trial.files) - recordings,
+        "aim": PRECISION,
+        "methods": found,
+        "most_similar_strangers": [
+            {"similarity": similarity, "one": trial.describe(one), "other": trial.describe(other)}
+            for one, other, similarity in judgements[methods[0].name].nearest
+        ],
+        "picture": str(settings.out / "calibration.png"),
+    }
+    draw(settings.out / "calibration.png", judgements, found)
+    write_json(settings.out / "calibration.json", summary, folder / "scratch")
+    return summary
+
+
+def shard_set(source: list[str]) -> Dataset | None:
+    """The shard set that a source is; None where it is audio."""
+    one = Path(source[0]).expanduser()
+    return open_dataset(one) if len(source) == 1 and one.joinpath("dataset.json").is_file() else None
+
+
+def _sample(settings: Settings) -> list[Path]:
+    """Recordings that lie evenly in the sorted corpus; of those with equal bytes the first alone."""
+    uris = sorted(_uris(settings.source))
+    count = min(settings.calibrate_files, len(uris))
+    places = np.linspace(0, len(uris) - 1, count).round().astype(int) if count else []
+    paths = [Path(uri_to_path(uris[place])) for place in places]
+    files = {content_id(str(path)): path for path in reversed(paths) if os.access(path, os.R_OK)}
+    return sorted(files.values())
+
+
+def _uris(source: list[str]) -> list[str]:
+    if shards := shard_set(source):
+        tables = (table for shard in shards.shards() for table in read_tables(shards, shard))
+        uris = {uri for table in tables for uri in table.column("uri").to_pylist()}
+    else:
+        uris = {entry.uri for entry in scan(source) if not entry.problem}
+    return [uri for uri in uris if not split_embedded(uri)]
+
+
+def _tokenized(settings: Settings, files: list[str], out: Path, console: Console) -> Dataset:
+    """The files' tokens, made as those of the corpus."""
+    chosen = {"codec": settings.codec, "weights": settings.weights, "column": settings.column}
+    if shards := shard_set(settings.source):
+        spec = tokens_of(shards, settings.column)
+        given = {} if settings.weights is None else {"weights": settings.weights}
+        again = describe_encoder(spec.name, given | {"device": resolve_device(settings.device)})
+        if (again.fingerprint, again.num_codebooks) != (spec.fingerprint, spec.num_codebooks):
+            raise UsageError(f"{shards.folder}: its tokens are made with other weights; name them with --weights")
+        chosen["codec"] = spec.name
+    chosen |= {"device": settings.device, "workers": settings.workers, "source": files, "out": out}
+    tokenize.run(tokenize.Settings(**chosen), console)
+    return open_dataset(out)
+
+
+def _methods(settings: Settings, dataset: Dataset, folder: Path) -> list[Method]:
+    """All modes of histograms with the other settings as they are, the chosen mode first."""
+    modes = sorted(get_args(Mode), key=lambda mode: mode != settings.histogram_mode)
+    return [
+        HistogramMethod(
+            name=mode,
+            dataset=dataset,
+            column=settings.column,
+            folder=folder,
+            mode=mode,
+            first=settings.first_codebooks,
+            idf=settings.weighting == "idf",
+            corrected=settings.correct_sampling,
+            seconds=settings.max_audio_seconds,
+            threshold=settings.similarity_threshold,
+        )
+        for mode in modes
+    ]
