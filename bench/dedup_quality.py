@@ -18,7 +18,7 @@ another band, in another tempo and key), and different pieces over one loop of d
 Exits 1 where the best of ours finds less of any kind than both others.
 
 Run: `python bench/dedup_quality.py [--pieces 320] [--renders DIR] [--folder DIR] [--json FILE]`. Copies, tokens and
-fingerprints are kept in the folder, GIGABYTES in all; a second run takes minutes.
+fingerprints are kept in the folder, 7 GB in all; a second run takes minutes.
 """
 
 from __future__ import annotations
