@@ -91,21 +91,34 @@ def dedup(
         typer.Option(help="A test set (a shard set, or audio): drop what is in there, too, and nothing else."),
     ] = None,
     similarity_threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="From which cosine of two histograms on they are the same recording.")
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            min=0, max=1, help="From which similarity on two are the same. Default: 0.66; of histograms 0.95."
+        ),
+    ] = None,
+    min_coverage: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Share of the shorter one that has to lie in the other one.")
+    ] = 0.5,
     keep: Annotated[
         str, typer.Option(help="Of copies: longest, highest-bitrate, lossless-first or first (by path).")
     ] = "longest",
     prefer: Annotated[str | None, typer.Option(metavar="REGEX", help="Paths that are kept before all others.")] = None,
     histogram_mode: Annotated[
-        str, typer.Option(help="per_codebook, joint, first_k, or bigram (pairs of codes that follow each other).")
+        str, typer.Option(help="Histograms: per_codebook, joint, first_k, or bigram (codes that follow each other).")
     ] = "per_codebook",
-    first_codebooks: Annotated[int, typer.Option(min=1, help="first_k: how many.")] = 2,
-    weighting: Annotated[str, typer.Option(help="none, or idf: what occurs in few recordings counts more.")] = "none",
-    correct_sampling: Annotated[bool, typer.Option(help="Correct for the noise of short histograms.")] = True,
-    max_audio_seconds: Annotated[float, typer.Option(min=0, help="Only the first so many seconds; 0: all.")] = 120,
-    column: Annotated[str, typer.Option(help="Of a shard set: the column of tokens.")] = "audio_tokens",
-    codec: Annotated[str, typer.Option(help="Of audio: the encoder.")] = "mel-rvq",
+    first_codebooks: Annotated[int, typer.Option(min=1, help="Histograms: how many of first_k.")] = 2,
+    weighting: Annotated[str, typer.Option(help="Histograms: none, or idf: rare codes count more.")] = "none",
+    correct_sampling: Annotated[bool, typer.Option(help="Histograms: correct for the noise of short ones.")] = True,
+    max_audio_seconds: Annotated[float, typer.Option(min=0, help="Histograms: only the first seconds; 0: all.")] = 120,
+    second_opinion: Annotated[
+        bool, typer.Option(help="Histograms: fingerprints have to agree, where there are any.")
+    ] = True,
+    column: Annotated[
+        str | None, typer.Option(help="Column of tokens. Default: fingerprints, or the only one.")
+    ] = None,
+    codec: Annotated[
+        str, typer.Option(help="Of audio: what encodes it; of any other encoder, histograms are compared.")
+    ] = "fingerprint",
     weights: Weights = None,
     exclude_path_format: Annotated[str, typer.Option(help="absolute or relative.")] = "absolute",
     report_pairs: Annotated[
@@ -123,11 +136,16 @@ def dedup(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find copies of the same recording, by how often each token occurs, and list which to leave out.
+    """Find copies of the same recording, and list which to leave out.
 
-    Example: audioprep dedup shards --out dedup --similarity-threshold 0.95
+    Fingerprints find re-encodings, excerpts, shifted cuts, other loudness, speed and pitch. Of a shard set with other
+    tokens, histograms of these are compared.
+
+    Example: audioprep dedup ~/music --out dedup
 
     Example: audioprep dedup ~/music --against ~/test-music --out leaks
+
+    Example: audioprep dedup dac-shards --out dedup --similarity-threshold 0.95
     """
     options = settings_of(locals()) | {"against": against or []}
     execute("dedup", options, dry_run, json, quiet, calibration_table if calibrate and not dry_run else None)

@@ -8,20 +8,30 @@ from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
-from audioprep.commands import tokenize
 from audioprep.commands.base import Console, Summary
+from audioprep.commands.dedup_comparison import column_of, open_source, shard_set, threshold_of
 from audioprep.corpus.content import content_id
 from audioprep.corpus.entry import split_embedded, uri_to_path
 from audioprep.corpus.scan import scan
-from audioprep.dedup.calibration import HistogramMethod, Judgement, Method, draw, findings, judge, make_trial
+from audioprep.dedup.calibration import (
+    FingerprintMethod,
+    HistogramMethod,
+    Judgement,
+    Method,
+    draw,
+    findings,
+    judge,
+    make_trial,
+)
 from audioprep.dedup.copies import COPIES
 from audioprep.dedup.counting import tokens_of
 from audioprep.dedup.histograms import Mode
+from audioprep.encoders import fingerprint
 from audioprep.encoders.device import resolve_device
 from audioprep.encoders.registry import describe_encoder
 from audioprep.engine.commit import write_json
 from audioprep.errors import UsageError
-from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.shards.dataset import Dataset
 from audioprep.shards.tables import read_tables
 
 if TYPE_CHECKING:
@@ -44,10 +54,10 @@ def calibrate(settings: Settings, console: Console) -> Summary:
         trial = make_trial(_sample(settings), folder / "copies", COPIES, counter)
     if len(np.unique(trial.pieces)) < 2:
         raise UsageError(f"{', '.join(settings.source)}: calibrating takes two different recordings at least")
-    dataset = _tokenized(settings, [str(file) for file in trial.files], folder / "shards", console)
+    dataset, column = _encoded(settings, [str(file) for file in trial.files], folder / "shards", console)
     judgements: dict[str, Judgement] = {}
     with console.counter("Comparing") as counter:
-        for number, method in enumerate(methods := _methods(settings, dataset, folder / "counts"), start=1):
+        for number, method in enumerate(methods := _methods(settings, dataset, column, folder / "compared"), start=1):
             judgements[method.name] = judge(method.similarities(trial.files), trial)
             counter(number, len(methods))
     found = {method.name: findings(judgements[method.name], method.threshold, PRECISION) for method in methods}
@@ -66,12 +76,6 @@ def calibrate(settings: Settings, console: Console) -> Summary:
     draw(settings.out / "calibration.png", judgements, found)
     write_json(settings.out / "calibration.json", summary, folder / "scratch")
     return summary
-
-
-def shard_set(source: list[str]) -> Dataset | None:
-    """The shard set that a source is; None where it is audio."""
-    one = Path(source[0]).expanduser()
-    return open_dataset(one) if len(source) == 1 and one.joinpath("dataset.json").is_file() else None
 
 
 def _sample(settings: Settings) -> list[Path]:
@@ -93,36 +97,40 @@ def _uris(source: list[str]) -> list[str]:
     return [uri for uri in uris if not split_embedded(uri)]
 
 
-def _tokenized(settings: Settings, files: list[str], out: Path, console: Console) -> Dataset:
-    """The files' tokens, made as those of the corpus."""
-    chosen = {"codec": settings.codec, "weights": settings.weights, "column": settings.column}
+def _encoded(settings: Settings, files: list[str], out: Path, console: Console) -> tuple[Dataset, str]:
+    """The files' tokens, made as those of the corpus, and their column."""
+    codec, column = settings.codec, settings.column
     if shards := shard_set(settings.source):
-        spec = tokens_of(shards, settings.column)
+        column = column_of(settings, shards)
+        spec = tokens_of(shards, column)
         given = {} if settings.weights is None else {"weights": settings.weights}
         again = describe_encoder(spec.name, given | {"device": resolve_device(settings.device)})
         if (again.fingerprint, again.num_codebooks) != (spec.fingerprint, spec.num_codebooks):
             raise UsageError(f"{shards.folder}: its tokens are made with other weights; name them with --weights")
-        chosen["codec"] = spec.name
-    chosen |= {"device": settings.device, "workers": settings.workers, "source": files, "out": out}
-    tokenize.run(tokenize.Settings(**chosen), console)
-    return open_dataset(out)
+        codec = spec.name
+    like_corpus = settings.model_copy(update={"source": files, "codec": codec, "column": column})
+    dataset = open_source(like_corpus, files, out, console)
+    return dataset, column_of(like_corpus, dataset)
 
 
-def _methods(settings: Settings, dataset: Dataset, folder: Path) -> list[Method]:
-    """All modes of histograms with the other settings as they are, the chosen mode first."""
+def _methods(settings: Settings, dataset: Dataset, column: str, folder: Path) -> list[Method]:
+    """By fingerprints, or all modes of histograms with the other settings as they are, the chosen mode first."""
+    threshold = threshold_of(settings, dataset, column)
+    if dataset.encoders[column]["name"] == fingerprint.NAME:
+        return [FingerprintMethod(dataset, column, folder, settings.min_coverage, settings.workers, threshold)]
     modes = sorted(get_args(Mode), key=lambda mode: mode != settings.histogram_mode)
     return [
         HistogramMethod(
             name=mode,
             dataset=dataset,
-            column=settings.column,
+            column=column,
             folder=folder,
             mode=mode,
             first=settings.first_codebooks,
             idf=settings.weighting == "idf",
             corrected=settings.correct_sampling,
             seconds=settings.max_audio_seconds,
-            threshold=settings.similarity_threshold,
+            threshold=threshold,
         )
         for mode in modes
     ]

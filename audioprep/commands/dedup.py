@@ -7,25 +7,21 @@ from collections import Counter as Tally
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from audioprep.commands import tokenize
 from audioprep.commands.base import CommandSettings, Console, Summary
 from audioprep.commands.calibrate import calibrate
-from audioprep.dedup.counting import binning_of, count_shards, tokens_of
-from audioprep.dedup.groups import Dropped, Keep, Recording, drop_copies, drop_similar, preference
-from audioprep.dedup.histograms import Histograms, Mode, inverse_document_frequencies
+from audioprep.commands.dedup_comparison import column_of, compare, open_source, shard_set
+from audioprep.dedup.comparison import Comparison
+from audioprep.dedup.groups import Dropped, Keep, drop_copies, drop_similar, preference
+from audioprep.dedup.histograms import Mode
 from audioprep.dedup.outputs import PathFormat, write_outputs
 from audioprep.dedup.report import REPORT, write_report
-from audioprep.dedup.report_pairs import BELOW, ReportPair, pairs_to_show
-from audioprep.dedup.similarity import similar_pairs
-from audioprep.encoders.device import resolve_device
-from audioprep.engine.commit import digest
+from audioprep.dedup.report_pairs import pairs_to_show
+from audioprep.encoders import fingerprint
 from audioprep.engine.layout import Layout
 from audioprep.errors import UsageError
-from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.shards.dataset import Dataset
 
 
 class Settings(CommandSettings):
@@ -34,15 +30,21 @@ class Settings(CommandSettings):
     source: list[str] = Field(min_length=1, description="A shard set with tokens; or audio, to be tokenized first.")
     out: Path = Field(description="Folder for the lists.")
     against: list[str] = Field([], description="Likewise: drop what is in here, and nothing else.")
-    codec: str = Field("mel-rvq", description="Of audio: the encoder.")
+    codec: str = Field("fingerprint", description="Of audio: the encoder; of another one histograms are compared.")
     weights: str | None = Field(None, description="Of audio: the encoder's weights. Default: its own.")
-    column: str = Field("audio_tokens", description="Of a shard set: the column of tokens.")
+    column: str | None = Field(None, description="Column of tokens. Default: fingerprints, or the only one.")
+    similarity_threshold: float | None = Field(
+        None, gt=0, le=1, description="From which similarity on two are the same. Default: 0.66; of histograms 0.95."
+    )
+    min_coverage: float = Field(
+        0.5, gt=0, le=1, description="Share of the shorter one that two have in common if they are the same."
+    )
+    second_opinion: bool = Field(True, description="Of histograms: fingerprints have to agree, where there are any.")
     histogram_mode: Mode = Field("per_codebook", description="per_codebook, joint, first_k or bigram.")
     first_codebooks: PositiveInt = Field(2, description="first_k: how many.")
     weighting: Literal["none", "idf"] = Field("none", description="none; or idf: rare codes count for more.")
-    correct_sampling: bool = Field(True, description="Correct for the noise of short histograms.")
-    similarity_threshold: float = Field(0.95, gt=0, le=1, description="From which cosine on two are the same.")
-    max_audio_seconds: NonNegativeFloat = Field(120.0, description="Only the first so many seconds; 0: all.")
+    correct_sampling: bool = Field(True, description="Correct histograms for the noise of short recordings.")
+    max_audio_seconds: NonNegativeFloat = Field(120.0, description="Of histograms: only the first seconds; 0: all.")
     keep: Keep = Field("longest", description="longest, highest-bitrate, lossless-first or first (by path).")
     prefer: str | None = Field(None, description="Regular expression: paths that are kept before all others.")
     exclude_path_format: PathFormat = Field("absolute", description="absolute or relative.")
@@ -51,7 +53,7 @@ class Settings(CommandSettings):
     calibrate_files: PositiveInt = Field(50, description="Of how many.")
     similarity_device: str = Field("auto", description="Of the comparison: auto, cpu or cuda.")
     device: str = Field("auto", description="Of audio: where it is tokenized: auto, cpu, cuda or cuda:N.")
-    workers: int = Field(0, ge=0, description="Of audio: processes; 0: one a CPU core, or one a GPU.")
+    workers: int = Field(0, ge=0, description="Processes; 0: one a CPU core, or one a GPU.")
 
 
 def run(settings: Settings, console: Console) -> Summary:
@@ -66,28 +68,20 @@ def run(settings: Settings, console: Console) -> Summary:
     with layout.lock():
         if settings.calibrate:
             return calibrate(settings, console)
-        corpus = _open(settings, settings.source, "shards", console)
-        other = _open(settings, settings.against, "against", console) if settings.against else None
-        if other and tokens_of(other, settings.column) != tokens_of(corpus, settings.column):
-            raise UsageError(
-                f"{other.folder}: its tokens are not made as those of {corpus.folder}; tokenize both alike"
-            )
-        ones, others = _histograms(settings, [corpus, other] if other else [corpus], layout.private, console)
-        candidates = _candidates(settings, ones, others, layout.private, console)
-        pairs = candidates[candidates["similarity"] >= settings.similarity_threshold]
-        recordings = _recordings(ones)
-        if others is None:
-            kept_from, order = recordings, preference(recordings, settings.keep, prefer)
+        corpus = open_source(settings, settings.source, settings.out / "shards", console)
+        other = open_source(settings, settings.against, settings.out / "against", console) if settings.against else None
+        comparison = compare(settings, corpus, other, layout.private, console)
+        recordings, pairs = comparison.recordings, comparison.pairs[comparison.same]
+        if comparison.kept_from is None:
+            order = preference(recordings, settings.keep, prefer)
             dropped = drop_similar(order, recordings, pairs)
         else:
-            kept_from, order = _recordings(others), None
-            dropped = drop_copies(recordings, kept_from, pairs)
-        summary = _summary(settings, corpus, dropped)
-        shown = pairs_to_show(
-            recordings, kept_from, order, dropped, candidates, settings.similarity_threshold, settings.report_pairs
-        )
-        _report(settings, shown, candidates["similarity"], dropped, summary, console)
-        write_outputs(settings.out, kept_from, recordings, dropped, summary, settings.exclude_path_format)
+            order = None
+            dropped = drop_copies(recordings, comparison.kept_from, pairs)
+        dropped = comparison.described(dropped)
+        summary = _summary(settings, corpus, comparison, dropped)
+        _report(settings, comparison, order, dropped, summary, console)
+        write_outputs(settings.out, comparison.others, recordings, dropped, summary, settings.exclude_path_format)
     names = ("processed_files", "failed_files", "duplicate_files", "kept_files", "exact_copies", "groups")
     paths = {"exclude": summary["exclude_output"], "report": summary["report_output"]}
     return {name: summary[name] for name in names} | {name: path for name, path in paths.items() if path}
@@ -98,10 +92,10 @@ def plan(settings: Settings, console: Console) -> Summary:
     _pattern(settings.prefer)
     sources = {"source": settings.source, "against": settings.against}
     return {
-        name: "shard set" if _is_shard_set(paths) else "audio, to be tokenized first"
+        name: "shard set" if shard_set(paths) else f"audio, to be tokenized first by {settings.codec}"
         for name, paths in sources.items()
         if paths
-    } | {"out": str(settings.out), "threshold": settings.similarity_threshold}
+    } | {"out": str(settings.out)}
 
 
 def _pattern(prefer: str | None) -> re.Pattern[str] | None:
@@ -111,61 +105,10 @@ def _pattern(prefer: str | None) -> re.Pattern[str] | None:
         raise UsageError(f"--prefer {prefer}: is no regular expression: {error}") from error
 
 
-def _is_shard_set(source: list[str]) -> bool:
-    return len(source) == 1 and Path(source[0]).expanduser().joinpath("dataset.json").is_file()
-
-
-def _open(settings: Settings, source: list[str], name: str, console: Console) -> Dataset:
-    """The shard set that a source is, or that is made of it in the output folder."""
-    if _is_shard_set(source):
-        return open_dataset(Path(source[0]).expanduser())
-    out = settings.out / name
-    chosen = {"codec": settings.codec, "weights": settings.weights, "column": settings.column}
-    chosen |= {"device": settings.device, "workers": settings.workers, "source": source, "out": out}
-    tokenize.run(tokenize.Settings(**chosen), console)
-    return open_dataset(out)
-
-
-def _histograms(
-    settings: Settings, datasets: list[Dataset], private: Path, console: Console
-) -> tuple[Histograms, Histograms | None]:
-    """Of the corpus, and of the one that it is compared with; both weighted by what is rare in the first."""
-    spec = tokens_of(datasets[0], settings.column)
-    binning = binning_of(spec, settings.histogram_mode, settings.first_codebooks)
-    seconds, folder = settings.max_audio_seconds, private / "counts"
-    counted: list[list[Path]] = []
-    for dataset in datasets:
-        with console.counter("Counting tokens") as counting:
-            counted.append(count_shards(dataset, settings.column, binning, seconds, folder, counting))
-    weights = inverse_document_frequencies(counted[0], binning) if settings.weighting == "idf" else None
-    ones, *others = (Histograms(paths, binning, settings.correct_sampling, weights) for paths in counted)
-    return ones, others[0] if others else None
-
-
-def _candidates(
-    settings: Settings, ones: Histograms, others: Histograms | None, private: Path, console: Console
-) -> NDArray[np.void]:
-    """Similar pairs; what is found of each block lies in a folder named by all that decides about it.
-
-    For the report they are searched from somewhat below the threshold on.
-    """
-    lowest = max(settings.similarity_threshold - (BELOW if settings.report_pairs else 0), 0)
-    what = [one and one.content for one in (ones, others)] + [lowest]
-    device = resolve_device(settings.similarity_device)
-    with console.counter("Comparing") as comparing:
-        folder = private / "pairs" / digest(what)[:16]
-        return similar_pairs(ones, others, lowest, folder, device, comparing)
-
-
-def _recordings(histograms: Histograms) -> list[Recording]:
-    columns = (histograms.column(name) for name in ("id", "uri", "seconds", "bytes"))
-    return [Recording(*values) for values in zip(*columns, strict=True)]
-
-
 def _report(
     settings: Settings,
-    shown: list[ReportPair],
-    similarities: NDArray[np.float64],
+    comparison: Comparison,
+    order: list[int] | None,
     dropped: list[Dropped],
     summary: Summary,
     console: Console,
@@ -174,16 +117,23 @@ def _report(
     if not settings.report_pairs:
         path.unlink(missing_ok=True)  # an earlier run's, of other results
         return
-    tokens = summary["encoder"].get("encoder") or settings.column
-    method = f"cosine of {settings.histogram_mode} histograms of the tokens of {tokens}"
+    shown = pairs_to_show(comparison, order, dropped, settings.report_pairs)
+    similarities = comparison.pairs["similarity"]
     sizes = [1 + count for count in Tally(one.keep for one in dropped).values()]
     with console.counter("Writing the report") as counter:
-        write_report(path, shown, similarities, sizes, settings.similarity_threshold, method, summary, counter)
+        write_report(path, shown, similarities, sizes, comparison.threshold, summary["method"], summary, counter)
 
 
-def _summary(settings: Settings, corpus: Dataset, dropped: list[Dropped]) -> dict[str, Any]:
+def _summary(settings: Settings, corpus: Dataset, comparison: Comparison, dropped: list[Dropped]) -> dict[str, Any]:
     """`summary.json`, with the names that the Stable Audio fork has for the same things."""
     totals = corpus.totals
+    encoder = corpus.encoders[column_of(settings, corpus)]
+    if encoder["name"] == fingerprint.NAME:
+        method, chosen = "fingerprints", {"min_coverage": settings.min_coverage}
+    else:
+        method = f"cosine of {settings.histogram_mode} histograms of the tokens of {encoder['name']}"
+        names = ("histogram_mode", "weighting", "correct_sampling", "max_audio_seconds")
+        chosen = {name: getattr(settings, name) for name in names} | {"second_opinion": bool(comparison.matches)}
     return {
         "dataset_dirs": settings.source,
         "against": settings.against,
@@ -195,13 +145,12 @@ def _summary(settings: Settings, corpus: Dataset, dropped: list[Dropped]) -> dic
         "kept_files": totals["rows"] - len(dropped),
         "exact_copies": sum(one.relation == "exact-copy" for one in dropped),
         "groups": len({one.keep for one in dropped}),
-        "similarity_threshold": settings.similarity_threshold,
-        "histogram_mode": settings.histogram_mode,
-        "weighting": settings.weighting,
-        "correct_sampling": settings.correct_sampling,
-        "max_audio_seconds": settings.max_audio_seconds,
+        "relations": dict(sorted(Tally(one.relation for one in dropped).items())),
+        "method": method,
+        "similarity_threshold": comparison.threshold,
+        **chosen,
         "keep": settings.keep,
-        "encoder": corpus.encoders[settings.column],
+        "encoder": encoder,
         "exclude_output": str(settings.out / "exclude_paths.txt"),
         "report_output": str(settings.out / REPORT) if settings.report_pairs else None,
         "pairs_output": str(settings.out / "similar_pairs.jsonl"),

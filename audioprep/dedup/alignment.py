@@ -56,12 +56,12 @@ class Alignment:
     def reversed(self) -> Alignment:
         """How the kept one lies in the dropped one."""
         return Alignment(
-            -self.offset / self.speed, self.overlap / self.speed, self.agreement, 1 / self.speed, -self.pitch
+            0.0 - self.offset / self.speed, self.overlap / self.speed, self.agreement, 1 / self.speed, 0.0 - self.pitch
         )
 
 
 def relation_of(
-    match: Match, one_seconds: float, other_seconds: float, threshold: float, least_coverage: float
+    match: Match, one_seconds: float, other_seconds: float, cover_below: float, least_coverage: float
 ) -> Relation:
     """What a match says of two recordings.
 
@@ -69,12 +69,12 @@ def relation_of(
         match: of them.
         one_seconds: of the recording.
         other_seconds: of the reference.
-        threshold: of similarity, from which on their sounds are the same.
+        cover_below: similarity below which their sounds are others.
         least_coverage: from which on they are the same music.
     """
     if match.coverage < least_coverage:
         return "passage"
-    if match.similarity < threshold:
+    if match.similarity < cover_below:
         return "cover"
     if abs(match.speed - 1) > _SPEED:
         return "speed" if abs(match.pitch - 12 * math.log2(match.speed)) < _PITCH else "tempo"

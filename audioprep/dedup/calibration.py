@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioprep.corpus.entry import split_embedded, uri_to_path
+from audioprep.dedup.comparison import weakened
 from audioprep.dedup.copies import COPIES, make_copy
 from audioprep.dedup.counting import binning_of, count_shards, tokens_of
 from audioprep.dedup.histograms import Histograms, Mode, inverse_document_frequencies
+from audioprep.dedup.search import Library, extract_prints, find_matches
 from audioprep.engine.commit import digest
 from audioprep.errors import InputError
 from audioprep.shards.dataset import Dataset
@@ -166,6 +168,40 @@ def judge(similarities: NDArray[np.float32], trial: Trial, nearest: int = 10) ->
 
 
 @dataclass(frozen=True, slots=True)
+class FingerprintMethod:
+    """What fingerprints have in common; see `audioprep.dedup.matching`.
+
+    Attributes:
+        dataset: a shard set that has the files' fingerprints.
+        column: of the fingerprints.
+        folder: for what is found, which is kept.
+        least_coverage: see `audioprep.dedup.comparison.from_matches`.
+        workers: processes.
+        threshold: that is in use.
+        name: as it is shown.
+    """
+
+    dataset: Dataset
+    column: str
+    folder: Path
+    least_coverage: float
+    workers: int
+    threshold: float | None
+    name: str = "fingerprints"
+
+    def similarities(self, files: Sequence[Path]) -> NDArray[np.float32]:
+        """See `Method`."""
+        library = Library(extract_prints(self.dataset, self.column, self.folder, lambda *_: None))
+        found = find_matches(
+            library, None, self.folder / digest([*map(str, library.paths)]), self.workers, lambda *_: None
+        )
+        similar = weakened(found, self.least_coverage)
+        whole = np.eye(len(library.frames), dtype=np.float32)
+        whole[found["one"], found["other"]] = whole[found["other"], found["one"]] = similar
+        return _of_files(whole, library.column("uri"), files)
+
+
+@dataclass(frozen=True, slots=True)
 class HistogramMethod:
     """The cosine of histograms of tokens; see `audioprep.dedup.histograms`.
 
@@ -199,12 +235,18 @@ class HistogramMethod:
         paths = count_shards(self.dataset, self.column, binning, self.seconds, self.folder, lambda *_: None)
         weights = inverse_document_frequencies(paths, binning) if self.idf else None
         histograms = Histograms(paths, binning, self.corrected, weights)
-        rows = {_path(uri): row for row, uri in enumerate(histograms.column("uri"))}
-        places = [place for place, file in enumerate(files) if str(file) in rows]
-        vectors = np.asarray(histograms.vectors(0, len(histograms)))[[rows[str(files[place])] for place in places]]
-        similarities = np.zeros((len(files), len(files)), np.float32)
-        similarities[np.ix_(places, places)] = vectors @ vectors.T
-        return similarities
+        vectors = np.asarray(histograms.vectors(0, len(histograms)))
+        return _of_files(vectors @ vectors.T, histograms.column("uri"), files)
+
+
+def _of_files(similarities: NDArray[np.float32], uris: Sequence[str], files: Sequence[Path]) -> NDArray[np.float32]:
+    """Similarities of recordings `[m, m]` to those of files `[n, n]`; 0 where a file is not among them."""
+    rows = {_path(uri): row for row, uri in enumerate(uris)}
+    places = [place for place, file in enumerate(files) if str(file) in rows]
+    chosen = [rows[str(files[place])] for place in places]
+    out = np.zeros((len(files), len(files)), np.float32)
+    out[np.ix_(places, places)] = similarities[np.ix_(chosen, chosen)]
+    return out
 
 
 def _path(uri: str) -> str:

@@ -16,10 +16,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audioprep.dedup.alignment import Alignment
+from audioprep.dedup.alignment import Alignment, Relation
 
 Keep = Literal["longest", "highest-bitrate", "lossless-first", "first"]
-Relation = Literal["exact-copy", "near-duplicate"]
 
 _LOSSLESS = {".wav", ".flac", ".aiff", ".aif", ".alac", ".caf", ".w64", ".ape", ".wv", ".au", ".tta"}
 

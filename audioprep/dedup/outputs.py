@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from audioprep.dedup.alignment import Alignment
 from audioprep.dedup.groups import Dropped, Recording
 from audioprep.engine.commit import atomic_path, write_json, write_text
 
@@ -27,6 +29,7 @@ _GROUPS = pa.schema(
         ("seconds", pa.float64()),
         ("relation", pa.string()),
         ("similarity", pa.float64()),
+        *((field.name, pa.float64()) for field in fields(Alignment)),
     ]
 )
 
@@ -60,6 +63,7 @@ def write_outputs(
         lines.append(drop if path_format == "absolute" else relative["drop"])
         pair = {"keep_path": keep, "keep_relpath": relative["keep"], "drop_path": drop}
         pair |= {"drop_relpath": relative["drop"], "similarity": one.similarity, "relation": one.relation}
+        pair |= {"alignment": one.alignment and asdict(one.alignment)}
         pairs.append(json.dumps(pair, ensure_ascii=False))
     write_text(folder / NAMES[0], "\n".join([lines[0], *sorted(lines[1:])]) + "\n", scratch)
     write_text(folder / NAMES[1], "".join(f"{pair}\n" for pair in pairs), scratch)
@@ -96,4 +100,5 @@ def _row(group: int, recording: Recording, dropped: Dropped | None) -> dict[str,
         "seconds": recording.seconds,
         "relation": dropped and dropped.relation,
         "similarity": dropped and dropped.similarity,
+        **(asdict(dropped.alignment) if dropped and dropped.alignment else {}),
     }

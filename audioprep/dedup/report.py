@@ -132,7 +132,7 @@ def _card(pair: ReportPair, place: int) -> str:
 <button type="button" name="change">Switch A/B</button></div>"""
     return f"""<article class="pair card{" dropped" * pair.dropped}" data-place="{place}"
 data-similarity="{pair.similarity:.6f}" data-relation="{escape(_relation(pair))}">
-<header><h3>{pair.similarity:.4f}</h3><span class="tag">{escape(_spoken(_relation(pair)))}</span>
+<header><h3>{pair.similarity:.4f}</h3><span class="tag">{escape(_tag(pair))}</span>
 <span class="facts">{" · ".join(_facts(pair))}</span>{buttons if sides.count("<audio ") == 2 else ""}</header>
 <div class="sides">{sides}</div></article>"""
 
@@ -175,7 +175,12 @@ def _facts(pair: ReportPair) -> list[str]:
 
 
 def _relation(pair: ReportPair) -> str:
-    return pair.relation or "not-dropped"
+    return pair.relation if pair.dropped else "not-dropped"
+
+
+def _tag(pair: ReportPair) -> str:
+    spoken = _spoken(pair.relation)
+    return spoken if pair.dropped else "not dropped" if pair.alignment is None else f"not dropped: {spoken}"
 
 
 def _spoken(relation: str) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from audioprep.dedup.alignment import Alignment
+from audioprep.dedup.alignment import Alignment, Relation
+from audioprep.dedup.comparison import Comparison
 from audioprep.dedup.groups import Dropped, Recording
 
 BELOW = 0.05
-"""How far below the threshold pairs are searched for the report."""
+"""How far below the threshold pairs of histograms are searched for the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,50 +23,41 @@ class ReportPair:
         keep: the one that is kept.
         drop: the one that is dropped for it; or that would be, were the threshold lower.
         similarity: of the two.
-        relation: of `Dropped`; None where nothing is dropped.
+        relation: of `Dropped`.
         alignment: of `Dropped`.
+        dropped: whether one of the two is left out.
     """
 
     keep: Recording
     drop: Recording
     similarity: float
-    relation: str | None
+    relation: Relation
     alignment: Alignment | None = None
-
-    @property
-    def dropped(self) -> bool:
-        """Whether one of the two is left out."""
-        return self.relation is not None
+    dropped: bool = True
 
 
 def pairs_to_show(
-    recordings: Sequence[Recording],
-    kept_from: Sequence[Recording],
-    order: Sequence[int] | None,
-    dropped: Sequence[Dropped],
-    candidates: NDArray[np.void],
-    threshold: float,
-    count: int,
+    comparison: Comparison, order: Sequence[int] | None, dropped: Sequence[Dropped], count: int
 ) -> list[ReportPair]:
-    """Chooses three eighths the nearest above the threshold, as many the nearest below it, and spreads the rest evenly.
+    """Chooses those about which the threshold decides, and some more.
 
-    Files of equal bytes, of which there is nothing to hear, come in only where there is room.
+    Three eighths are the least similar that were dropped, as many the most similar that were not; the rest is spread
+    evenly. Files of equal bytes, of which there is nothing to hear, come in only where there is room.
 
     Args:
-        recordings: those that may be dropped.
-        kept_from: what `Dropped.keep` counts in: `recordings`, or those of another corpus.
-        order: of `preference`; None: `kept_from` is another corpus.
-        dropped: what `drop_similar` or `drop_copies` gave.
-        candidates: `PAIR` of places, as they got it, but from below the threshold on, too.
-        threshold: that decided.
+        comparison: of the recordings.
+        order: of `preference`; None: they were compared with another corpus.
+        dropped: what is dropped.
         count: pairs to choose.
 
     Returns:
         Those nearest to the threshold first.
     """
+    recordings, others = comparison.recordings, comparison.others
     gone = np.zeros(len(recordings), bool)
     gone[[one.drop for one in dropped]] = True
-    missed = candidates[(candidates["similarity"] < threshold) & ~gone[candidates["one"]]]
+    missed = comparison.pairs[~comparison.same]
+    missed = missed[~gone[missed["one"]]]
     if order is not None:
         missed = missed[~gone[missed["other"]]]
     missed = np.sort(missed, order=["similarity", "one", "other"])
@@ -76,10 +67,11 @@ def pairs_to_show(
 
     def kept_both(one: int, other: int, similarity: float) -> ReportPair:
         drop, keep = sorted((one, other), key=rank.__getitem__, reverse=True) if rank else (one, other)
-        return ReportPair(kept_from[keep], recordings[drop], similarity, None)
+        relation, alignment = comparison.look(others[keep], recordings[drop])
+        return ReportPair(others[keep], recordings[drop], similarity, relation, alignment, dropped=False)
 
     def kept_one(one: Dropped) -> ReportPair:
-        return ReportPair(kept_from[one.keep], recordings[one.drop], one.similarity, one.relation, one.alignment)
+        return ReportPair(others[one.keep], recordings[one.drop], one.similarity, one.relation, one.alignment)
 
     # All in one row by similarity, in which the threshold lies at `middle`.
     middle, end, near = len(missed), len(missed) + len(heard), count * 3 // 8
@@ -91,4 +83,4 @@ def pairs_to_show(
         for place in [*chosen, *rest[spread]]
     ]
     pairs += map(kept_one, exact[: count - len(pairs)])
-    return sorted(pairs, key=lambda pair: (abs(pair.similarity - threshold), pair.keep.uri, pair.drop.uri))
+    return sorted(pairs, key=lambda pair: (abs(pair.similarity - comparison.threshold), pair.keep.uri, pair.drop.uri))

@@ -124,6 +124,29 @@ def find_matches(
     return np.sort(np.concatenate([np.empty(0, MATCH), *found]), order=["one", "other"])
 
 
+def confirm_pairs(
+    pairs: NDArray[np.void], ones: Library, others: Library, on_pair: Callable[[int, int], None]
+) -> NDArray[np.void]:
+    """Compares only those two that a pair names.
+
+    Args:
+        pairs: with the fields `one` and `other`.
+        ones: recordings.
+        others: the references.
+        on_pair: called with the number of pairs done and of all.
+
+    Returns:
+        `MATCH` of those that have music in common.
+    """
+    found: list[tuple[float, ...]] = []
+    for number, (one, other) in enumerate(zip(pairs["one"].tolist(), pairs["other"].tolist(), strict=True), start=1):
+        reference = others.prints(range(other, other + 1))
+        words = ones.prints(range(one, one + 1))[0]
+        found += [(one, other, *match) for match in find(words, reference, Index(reference)).values()]
+        on_pair(number, len(pairs))
+    return np.array(found, MATCH)
+
+
 def _name(rows: range, block: range) -> str:
     return f"{_VERSION}-{rows.start:09d}-{rows.stop:09d}-{block.start:09d}-{block.stop:09d}.npy"
 

@@ -118,8 +118,8 @@ class Fingerprint:
 
 def rotate(words: NDArray[np.uint16], semitones: int) -> NDArray[np.uint16]:
     """The words that the same music has so many semitones higher (lower, if negative)."""
-    shift = semitones % BITS
-    return (words << shift | words >> (BITS - shift)) & np.uint16(2**BITS - 1)
+    up = np.uint16(semitones % BITS)
+    return (words << up | words >> (BITS - up)) & np.uint16(2**BITS - 1)
 
 
 def _bands(semitones: NDArray[np.float32], shift: int) -> NDArray[np.float32]:
@@ -136,7 +136,8 @@ def _rise(magnitudes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _words(bits: NDArray[np.bool_]) -> NDArray[np.uint16]:
     """Bits `[F, 12, K]` to words `[F, K]`."""
-    return (bits << np.arange(BITS, dtype=np.uint16)[:, None]).sum(1, dtype=np.uint16)
+    weights = 1 << np.arange(BITS, dtype=np.uint16)
+    return (bits * weights[:, None]).sum(1, dtype=np.uint16)
 
 
 def _bins() -> tuple[int, int]:

@@ -30,7 +30,8 @@ def songs(tmp_path: Path) -> Path:
 
 def test_calibrate(cli: Cli, songs: Path, tmp_path: Path):
     out = tmp_path / "out"
-    run = ("dedup", songs, "--out", out, "--calibrate", "--workers", "1", "--max-audio-seconds", "0", "--json")
+    histograms = ("--codec", "mel-rvq", "--no-second-opinion", "--max-audio-seconds", "0")
+    run = ("dedup", songs, "--out", out, "--calibrate", "--workers", "1", *histograms, "--json")
     result = cli(*run)
     assert result.code == 0, result.err
     found = result.json
@@ -58,6 +59,15 @@ def test_calibrate(cli: Cli, songs: Path, tmp_path: Path):
     assert lines[3].split() == ["bigram", "per_codebook", "joint", "first_k"]
     assert [line.split()[0] for line in lines[6 : 6 + len(COPIES)]] == list(COPIES)
     assert "--similarity-threshold" in result.out and str(tmp_path / "two" / "calibration.png") in result.out
+
+
+def test_calibrate_fingerprints(cli: Cli, songs: Path, tmp_path: Path):
+    result = cli("dedup", songs, "--out", tmp_path / "out", "--calibrate", "--workers", "1", "--json")
+    assert result.code == 0, result.err
+    assert list(result.json["methods"]) == ["fingerprints"]
+    in_use = result.json["methods"]["fingerprints"]["in_use"]
+    assert in_use["threshold"] == 0.66 and in_use["precision"] == 1
+    assert in_use["recall"]["mp3-64k"] == 1
 
 
 def test_too_little_to_calibrate_on(cli: Cli, songs: Path, tmp_path: Path):

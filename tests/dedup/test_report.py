@@ -56,7 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fast = Alignment(2.0, 12.0, 0.97, 1.04, -0.5)
     pairs = [
         ReportPair(whole, recording(tmp_path / "fast.wav", 12.96), 0.951, "near-duplicate", fast),
-        ReportPair(whole, recording(hostile, 3.0), 0.94, None),
+        ReportPair(whole, recording(hostile, 3.0), 0.94, "near-duplicate", dropped=False),
         ReportPair(recording(hostile, 3.0), recording(tmp_path / "<script>hit=1</script>.wav", 3.0), 0.96, "excerpt"),
         ReportPair(recording(broken, 3.0), recording(tmp_path / "gone.wav", 3.0), 1.0, "exact-copy"),
     ]
