@@ -32,7 +32,8 @@ def calibration_table(summary: dict[str, Any]) -> str:
         "",
     ]
     if recommended := methods[best]["recommended"]:
-        lines.append(f"  best: --histogram-mode {best} --similarity-threshold {recommended['threshold']:.4f}")
+        mode = f"--histogram-mode {best} " if len(methods) > 1 else ""
+        lines.append(f"  best: {mode}--similarity-threshold {recommended['threshold']:.4f}")
     else:
         lines.append("  no threshold has this precision")
     lines.append("  most similar of different recordings; if they are copies, leave one out, and calibrate again:")

@@ -137,7 +137,7 @@ def _compare(
         return None
     shorter = min(np.count_nonzero(words[:, 0]), np.count_nonzero(reference[:, 0]) / speed)
     similarity = max(2 * min(agreement, timbre) - 1, 0.0)
-    coverage = min(overlap / shorter, 1.0)
+    coverage = float(min(overlap / shorter, 1))
     return Match(similarity, coverage, agreement, timbre, offset, overlap * speed, speed, pitch)
 
 

@@ -50,7 +50,8 @@ def test_calibrate(cli: Cli, songs: Path, tmp_path: Path):
     assert not (out / "exclude_paths.txt").exists()
 
     # Of a shard set: its own recordings, tokenized as it was. The table has a row a kind, and the chosen mode first.
-    shards = out / "calibration" / "shards"
+    shards = tmp_path / "shards"
+    cli("tokenize", songs, "--out", shards, "--workers", "1")
     some = ("--calibrate-files", "2", "--histogram-mode", "bigram", "--workers", "1")
     result = cli("dedup", shards, "--out", tmp_path / "two", "--calibrate", *some)
     assert result.code == 0, result.err
