@@ -135,7 +135,7 @@ def _summary(settings: Settings, corpus: Dataset, comparison: Comparison, droppe
         names = ("histogram_mode", "weighting", "correct_sampling", "max_audio_seconds")
         chosen = {name: getattr(settings, name) for name in names} | {"second_opinion": bool(comparison.matches)}
     return {
-        "dataset_dirs": settings.source,
+        "dataset_dirs": sorted(settings.source),
         "against": settings.against,
         "total_scanned_files": totals["inputs"],
         "processed_files": totals["rows"],

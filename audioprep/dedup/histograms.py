@@ -225,7 +225,7 @@ class _CountsFile:
             self.table = pa.ipc.open_file(pa.py_buffer(self._mapped)).read_all()
         except (OSError, ValueError) as error:
             raise UsageError(f"{path}: cannot be read ({error}); delete it, and run the same command again") from error
-        bins, counts = (self.table.column(name).combine_chunks() for name in ("bins", "counts"))
+        bins, counts = (_whole(self.table.column(name)) for name in ("bins", "counts"))
         self._offsets = bins.offsets.to_numpy().astype(np.int64)
         self._bins, self._values = bins.values.to_numpy(), counts.values.to_numpy()
 
@@ -238,6 +238,11 @@ class _CountsFile:
         begin, end = self._offsets[first], self._offsets[last]
         yield _Counts(self._offsets[first : last + 1] - begin, self._bins[begin:end], self._values[begin:end])
         self._mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ListArray:
+    """A column as one array; not a copy of it, but for a file without rows, which has no chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def inverse_document_frequencies(paths: Sequence[Path], binning: Binning) -> NDArray[np.float64]:
