@@ -13,6 +13,7 @@ another band, in another tempo and key), and different pieces over one loop of d
 | fork | `dac_hist_dedup.py` of jxbb824/stable-audio-tools: the cosine of histograms of codes, each codebook's apart, |
 |  | at its users' thresholds 0.95 and 0.985, and at the precision; DAC's weights cannot be had here, so |
 |  | on tokens of mel-rvq |
+| fingerprint | ours: what aligned fingerprints have in common, at any speed and pitch that they are looked for at |
 | others | ours: modes of histograms, likewise on tokens of mel-rvq, corrected for the noise of short recordings |
 
 Exits 1 where the best of ours finds less of any kind than both others.
@@ -41,7 +42,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from numpy.typing import NDArray
 from score_renders import default_folder, make_renders
 
-from audioprep.dedup.calibration import HistogramMethod, Judgement, Method, Trial, judge, make_trial
+from audioprep.dedup.calibration import FingerprintMethod, HistogramMethod, Judgement, Method, Trial, judge, make_trial
 from audioprep.dedup.copies import COPIES
 from audioprep.shards.dataset import Dataset, open_dataset
 
@@ -102,8 +103,8 @@ def _best(sums: NDArray[np.floating], ones: NDArray[np.int64], others: NDArray[n
     return np.where(2 * overlap >= np.minimum(ones, others), shares, 0).max(axis=0).astype(np.float32)
 
 
-def methods(dataset: Dataset, folder: Path) -> list[Method]:
-    """All that are compared; the fork's comes second, ours after it."""
+def methods(dataset: Dataset, prints: Dataset, folder: Path) -> list[Method]:
+    """All that are compared, on tokens and on fingerprints; the fork's comes second, ours after it."""
 
     def histograms(name: str, **settings: Any) -> HistogramMethod:
         return HistogramMethod(name, dataset, "audio_tokens", folder / "counts", seconds=FIRST_SECONDS, **settings)
@@ -111,6 +112,7 @@ def methods(dataset: Dataset, folder: Path) -> list[Method]:
     return [
         Chromaprint(folder / "chromaprint"),
         histograms("fork", corrected=False),
+        FingerprintMethod(prints, "audio_tokens", folder / "prints", least_coverage=0.5, workers=0, threshold=0.66),
         histograms("per_codebook"),
         histograms("joint", mode="joint"),
         histograms("first_k", mode="first_k"),
@@ -120,13 +122,14 @@ def methods(dataset: Dataset, folder: Path) -> list[Method]:
     ]
 
 
-def tokenized(files: list[Path], folder: Path) -> Dataset:
-    """A shard set of tokens of mel-rvq; what earlier calls have tokenized is taken over."""
+def tokenized(codec: str, files: list[Path], folder: Path) -> Dataset:
+    """A shard set of tokens; what earlier calls have tokenized is taken over."""
     manifest = folder / "files.jsonl"
     manifest.write_text("".join(json.dumps({"path": str(file)}) + "\n" for file in files), encoding="utf-8")
-    command = [sys.executable, "-m", "audioprep", "tokenize", manifest, "--out", folder / "shards", "--quiet"]
+    options = ["--codec", codec, "--column", "audio_tokens", "--out", folder / codec, "--quiet"]
+    command = [sys.executable, "-m", "audioprep", "tokenize", manifest, *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return open_dataset(folder / "shards")
+    return open_dataset(folder / codec)
 
 
 def column(name: str, judgement: Judgement, threshold: float, alike: dict[str, NDArray[np.float32]]) -> Column:
@@ -184,8 +187,10 @@ def main() -> None:
     trial = make_trial(originals, folder / "copies", COPIES, lambda done, total: None)
     alike = {renders / pair[side] for pair in made["alike"] for side in ("one", "other")}
     files = [*trial.files, *sorted(alike - set(originals))]
-    dataset = tokenized(files, folder)
-    columns = [one for method in methods(dataset, folder) for one in compare(method, trial, files, made["alike"])]
+    tokens, prints = (tokenized(codec, files, folder) for codec in ("mel-rvq", "fingerprint"))
+    columns = [
+        one for method in methods(tokens, prints, folder) for one in compare(method, trial, files, made["alike"])
+    ]
     print(table(columns))
     if arguments.json:
         arguments.json.write_text(

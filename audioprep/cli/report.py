@@ -22,7 +22,7 @@ def calibration_table(summary: dict[str, Any]) -> str:
 
     best = max(methods, key=lambda name: sum((methods[name]["recommended"] or {"recall": {}})["recall"].values()))
     lines = [
-        f"  {summary['copies']} copies of {summary['recordings']} recordings; of each mode, what is found at the",
+        f"  {summary['copies']} copies of {summary['recordings']} recordings; of each method, what is found at the",
         f"  threshold in use, and at the lowest one with a precision of {summary['aim']}",
         "",
         "  " + " " * 12 + "".join(f"{name:>16}" for name in methods),
@@ -32,8 +32,7 @@ def calibration_table(summary: dict[str, Any]) -> str:
         "",
     ]
     if recommended := methods[best]["recommended"]:
-        mode = f"--histogram-mode {best} " if len(methods) > 1 else ""
-        lines.append(f"  best: {mode}--similarity-threshold {recommended['threshold']:.4f}")
+        lines.append(f"  best: {best} --similarity-threshold {recommended['threshold']:.4f}")
     else:
         lines.append("  no threshold has this precision")
     lines.append("  most similar of different recordings; if they are copies, leave one out, and calibrate again:")

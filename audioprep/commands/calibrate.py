@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 
 from audioprep.commands.base import Console, Summary
-from audioprep.commands.dedup_comparison import column_of, open_source, shard_set, threshold_of
+from audioprep.commands.dedup_comparison import (
+    THRESHOLDS,
+    column_of,
+    fingerprints_of,
+    open_source,
+    shard_set,
+    threshold_of,
+)
 from audioprep.corpus.content import content_id
 from audioprep.corpus.entry import split_embedded, uri_to_path
 from audioprep.corpus.scan import scan
@@ -26,7 +33,6 @@ from audioprep.dedup.calibration import (
 from audioprep.dedup.copies import COPIES
 from audioprep.dedup.counting import tokens_of
 from audioprep.dedup.histograms import Mode
-from audioprep.encoders import fingerprint
 from audioprep.encoders.device import resolve_device
 from audioprep.encoders.registry import describe_encoder
 from audioprep.engine.commit import write_json
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
 PRECISION = 0.999
 
 
-def calibrate(settings: Settings, console: Console) -> Summary:
+def run(settings: Settings, console: Console) -> Summary:
     """Makes copies of some recordings, and measures each method on them. Killed, the same command goes on.
 
     Writes `calibration.json` and `calibration.png`; copies and tokens stay in the folder `calibration`.
@@ -76,6 +82,11 @@ def calibrate(settings: Settings, console: Console) -> Summary:
     draw(settings.out / "calibration.png", judgements, found)
     write_json(settings.out / "calibration.json", summary, folder / "scratch")
     return summary
+
+
+def plan(settings: Settings) -> Summary:
+    """Says what `run` would do."""
+    return {"recordings": len(_sample(settings)), "copies_of_each": len(COPIES), "out": str(settings.out)}
 
 
 def _sample(settings: Settings) -> list[Path]:
@@ -114,10 +125,13 @@ def _encoded(settings: Settings, files: list[str], out: Path, console: Console) 
 
 
 def _methods(settings: Settings, dataset: Dataset, column: str, folder: Path) -> list[Method]:
-    """By fingerprints, or all modes of histograms with the other settings as they are, the chosen mode first."""
-    threshold = threshold_of(settings, dataset, column)
-    if dataset.encoders[column]["name"] == fingerprint.NAME:
-        return [FingerprintMethod(dataset, column, folder, settings.min_coverage, settings.workers, threshold)]
+    """All modes of histograms with the other settings as they are, the chosen mode first; and fingerprints."""
+    methods: list[Method] = []
+    if prints := fingerprints_of(dataset):
+        threshold = threshold_of(settings, dataset, prints) if prints == column else THRESHOLDS["fingerprint"]
+        methods = [FingerprintMethod(dataset, prints, folder, settings.min_coverage, settings.workers, threshold)]
+    if prints == column:
+        return methods
     modes = sorted(get_args(Mode), key=lambda mode: mode != settings.histogram_mode)
     return [
         HistogramMethod(
@@ -130,7 +144,7 @@ def _methods(settings: Settings, dataset: Dataset, column: str, folder: Path) ->
             idf=settings.weighting == "idf",
             corrected=settings.correct_sampling,
             seconds=settings.max_audio_seconds,
-            threshold=threshold,
+            threshold=threshold_of(settings, dataset, column),
         )
         for mode in modes
-    ]
+    ] + methods

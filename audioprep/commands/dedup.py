@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
+from audioprep.commands import calibrate
 from audioprep.commands.base import CommandSettings, Console, Summary
-from audioprep.commands.calibrate import calibrate
 from audioprep.commands.dedup_comparison import column_of, compare, open_source, shard_set
 from audioprep.dedup.comparison import Comparison
 from audioprep.dedup.groups import Dropped, Keep, drop_copies, drop_similar, preference
@@ -67,7 +67,7 @@ def run(settings: Settings, console: Console) -> Summary:
     layout = Layout(settings.out)
     with layout.lock():
         if settings.calibrate:
-            return calibrate(settings, console)
+            return calibrate.run(settings, console)
         corpus = open_source(settings, settings.source, settings.out / "shards", console)
         other = open_source(settings, settings.against, settings.out / "against", console) if settings.against else None
         comparison = compare(settings, corpus, other, layout.private, console)
@@ -90,6 +90,8 @@ def run(settings: Settings, console: Console) -> Summary:
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would compare."""
     _pattern(settings.prefer)
+    if settings.calibrate:
+        return calibrate.plan(settings)
     sources = {"source": settings.source, "against": settings.against}
     return {
         name: "shard set" if shard_set(paths) else f"audio, to be tokenized first by {settings.codec}"

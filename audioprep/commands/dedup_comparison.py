@@ -29,7 +29,7 @@ from audioprep.shards.dataset import Dataset, open_dataset
 if TYPE_CHECKING:
     from audioprep.commands.dedup import Settings
 
-_THRESHOLDS = {"fingerprint": 0.66, "histogram": 0.95}
+THRESHOLDS = {"fingerprint": 0.66, "histogram": 0.95}
 """The one of histograms is the habit of the fork's users."""
 
 
@@ -101,7 +101,7 @@ def compare(settings: Settings, corpus: Dataset, other: Dataset | None, private:
 def threshold_of(settings: Settings, dataset: Dataset, column: str) -> float:
     """The threshold that was given, or that of the method."""
     kind = "fingerprint" if dataset.encoders[column]["name"] == fingerprint.NAME else "histogram"
-    return _THRESHOLDS[kind] if settings.similarity_threshold is None else settings.similarity_threshold
+    return THRESHOLDS[kind] if settings.similarity_threshold is None else settings.similarity_threshold
 
 
 def _by_fingerprints(
@@ -143,7 +143,7 @@ def _by_histograms(
     ]
     with console.counter("Aligning") as counter:
         found = confirm_pairs(pairs, libraries[0], libraries[-1], counter)
-    looked = from_matches(recordings, kept_from, found, _THRESHOLDS["fingerprint"], settings.min_coverage)
+    looked = from_matches(recordings, kept_from, found, THRESHOLDS["fingerprint"], settings.min_coverage)
     confirmed = {(pair["one"], pair["other"]) for pair in looked.pairs[looked.same]}
     same &= np.array([(pair["one"], pair["other"]) in confirmed for pair in pairs], bool)
     return replace(looked, pairs=pairs, same=same, threshold=threshold)
@@ -179,5 +179,5 @@ def _similar(
 
 
 def _recordings(of: Histograms | Library) -> list[Recording]:
-    columns = (of.column(name) for name in ("id", "uri", "seconds", "bytes"))
-    return [Recording(*values) for values in zip(*columns, strict=True)]
+    names = ["id", "uri", "seconds", "bytes"] + ["sound"] * isinstance(of, Library)
+    return [Recording(*values) for values in zip(*map(of.column, names), strict=True)]

@@ -10,11 +10,22 @@ from audioprep.dedup.matching import Match
 from audioprep.encoders.fingerprint import FRAME_RATE
 
 Relation = Literal[
-    "exact-copy", "near-duplicate", "re-encode", "excerpt", "shifted-cut", "speed", "tempo", "pitch", "cover", "passage"
+    "exact-copy",
+    "same-sound",
+    "near-duplicate",
+    "re-encode",
+    "excerpt",
+    "shifted-cut",
+    "speed",
+    "tempo",
+    "pitch",
+    "cover",
+    "passage",
 ]
 """How what is dropped relates to what is kept for it:
 
 - exact-copy: the same bytes
+- same-sound: the same fingerprint from beginning to end, as lossless copies have it
 - near-duplicate: similar histograms; there are no fingerprints that would tell more
 - re-encode: the same recording from beginning to end, in another encoding, loudness or equalization
 - excerpt: one is a part of the other

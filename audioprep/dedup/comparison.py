@@ -58,7 +58,7 @@ class Comparison:
         """What is dropped, with what `look` says of it."""
         out: list[Dropped] = []
         for one in dropped:
-            if one.relation != "exact-copy":
+            if one.relation == "near-duplicate":
                 relation, alignment = self.look(self.others[one.keep], self.recordings[one.drop])
                 one = replace(one, relation=relation, alignment=alignment)
             out.append(one)

@@ -32,12 +32,14 @@ class Recording:
         uri: where it is.
         seconds: of sound.
         bytes: of its file; 0 where that is not known.
+        sound: hash of its fingerprint from beginning to end; empty where there is none, or nothing but silence.
     """
 
     id: str
     uri: str
     seconds: float
     bytes: int
+    sound: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +92,15 @@ def drop_similar(order: Sequence[int], recordings: Sequence[Recording], pairs: N
     near: dict[int, dict[int, float]] = defaultdict(dict)
     for one, other, similarity in pairs.tolist():
         near[one][other] = near[other][one] = similarity
-    same: dict[str, list[int]] = defaultdict(list)
-    for place in order:
-        same[recordings[place].id].append(place)
+    same = _places(recordings, order)
     dropped: dict[int, Dropped] = {}
     for place in order:
         if place in dropped:
             continue
-        copies = same[recordings[place].id]
+        copies = [*same[recordings[place].id], *same[recordings[place].sound]]
         for other in copies:
             if other != place and other not in dropped:
-                dropped[other] = Dropped(place, other, "exact-copy", 1.0)
+                dropped[other] = Dropped(place, other, _equality(recordings[place], recordings[other]), 1.0)
         for other, similarity in near[place].items():
             for copy in same[recordings[other].id]:
                 if copy not in dropped and copy not in copies:
@@ -116,12 +116,28 @@ def drop_copies(
     Args:
         recordings: those that may be dropped.
         kept_from: those of the other corpus.
-        pairs: `PAIR` of a place in `recordings` and one in `kept_from`.
+        pairs: `PAIR` of a place in `recordings` and one in `kept_from`; equal ones need not be among them.
     """
+    same = _places(kept_from, range(len(kept_from)))
     found: dict[int, Dropped] = {}
+    for drop, recording in enumerate(recordings):
+        for keep in [*same[recording.id], *same[recording.sound]][:1]:
+            found[drop] = Dropped(keep, drop, _equality(kept_from[keep], recording), 1.0)
+    equal = set(found)
     for drop, keep, similarity in pairs.tolist():
-        exact = recordings[drop].id == kept_from[keep].id
-        one = Dropped(keep, drop, "exact-copy" if exact else "near-duplicate", 1.0 if exact else similarity)
-        if drop not in found or (exact, similarity) > (found[drop].relation == "exact-copy", found[drop].similarity):
-            found[drop] = one
+        if drop not in equal and (drop not in found or similarity > found[drop].similarity):
+            found[drop] = Dropped(keep, drop, "near-duplicate", similarity)
     return sorted(found.values(), key=lambda one: (one.keep, one.drop))
+
+
+def _places(recordings: Sequence[Recording], order: Sequence[int]) -> dict[str, list[int]]:
+    """Places by id, and by sound, in the order given; there is nothing by an empty sound."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for place in order:
+        for name in filter(None, (recordings[place].id, recordings[place].sound)):
+            places[name].append(place)
+    return places
+
+
+def _equality(one: Recording, other: Recording) -> Relation:
+    return "exact-copy" if one.id == other.id else "same-sound"

@@ -6,6 +6,7 @@ kept in a file of its own: a killed search goes on, and the number of processes 
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +29,11 @@ from audioprep.shards.dataset import Dataset
 MATCH = np.dtype([("one", "<i8"), ("other", "<i8"), *((field, "<f8") for field in Match._fields)])
 """A `Match` of the recording `one` with the reference `other`."""
 
-_VERSION = 1  # of what a part gives
+_VERSION = 1  # of what is kept in files
 _BLOCK = 2**22  # frames of an index: six days of music, some 200 MB
 _SLICE = 2**18  # frames that are looked up in a part
-_SCHEMA = pa.schema([*ABOUT.items(), ("words", pa.list_(pa.uint16()))])
+_SCHEMA = pa.schema([*ABOUT.items(), ("sound", pa.string()), ("words", pa.list_(pa.uint16()))])
+_LEAST_SOUND = 4  # frames that are not silent, in which two recordings are not equal by chance
 
 
 class Library:
@@ -79,9 +81,16 @@ def extract_prints(dataset: Dataset, column: str, folder: Path, on_shards: Calla
     """Writes the fingerprints of a shard set to files; see `extract_shards`."""
 
     def words_of(table: pa.Table) -> list[dict[str, Any]]:
-        return [{"words": words.ravel()} for words in to_arrays(table.column(column))]
+        return [{"sound": _sound(words), "words": words.ravel()} for words in to_arrays(table.column(column))]
 
-    return extract_shards(dataset, column, _SCHEMA, words_of, "words", folder, on_shards)
+    return extract_shards(dataset, column, _SCHEMA, words_of, _VERSION, folder, on_shards)
+
+
+def _sound(words: NDArray[np.uint16]) -> str:
+    """A hash of words `[frames, codebooks]`; empty where they say next to nothing."""
+    if np.count_nonzero(words[:, 0]) < _LEAST_SOUND:
+        return ""
+    return hashlib.sha256(np.ascontiguousarray(words).tobytes()).hexdigest()
 
 
 class _Part(NamedTuple):

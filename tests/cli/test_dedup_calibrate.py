@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from cli_helpers import Cli
 
+from audioprep.cli.report import calibration_table
 from audioprep.dedup.copies import COPIES
 
 RATE = 24000
@@ -30,13 +31,13 @@ def songs(tmp_path: Path) -> Path:
 
 def test_calibrate(cli: Cli, songs: Path, tmp_path: Path):
     out = tmp_path / "out"
-    histograms = ("--codec", "mel-rvq", "--no-second-opinion", "--max-audio-seconds", "0")
+    histograms = ("--codec", "mel-rvq", "--max-audio-seconds", "0")
     run = ("dedup", songs, "--out", out, "--calibrate", "--workers", "1", *histograms, "--json")
     result = cli(*run)
     assert result.code == 0, result.err
     found = result.json
     assert (found["recordings"], found["copies"]) == (3, 3 * len(COPIES))
-    assert list(found["methods"]) == ["per_codebook", "joint", "first_k", "bigram"]
+    assert list(found["methods"]) == ["per_codebook", "joint", "first_k", "bigram", "fingerprints"]
     in_use = found["methods"]["per_codebook"]["in_use"]
     assert in_use["threshold"] == 0.95
     assert set(in_use["recall"]) == set(COPIES)
@@ -49,21 +50,22 @@ def test_calibrate(cli: Cli, songs: Path, tmp_path: Path):
     assert (out / "calibration.png").read_bytes().startswith(b"\x89PNG")
     assert not (out / "exclude_paths.txt").exists()
 
-    # Of a shard set: its own recordings, tokenized as it was. The table has a row a kind, and the chosen mode first.
-    shards = tmp_path / "shards"
-    cli("tokenize", songs, "--out", shards, "--workers", "1")
-    some = ("--calibrate-files", "2", "--histogram-mode", "bigram", "--workers", "1")
-    result = cli("dedup", shards, "--out", tmp_path / "two", "--calibrate", *some)
-    assert result.code == 0, result.err
-    lines = result.out.splitlines()
-    assert lines[0].split()[:5] == [str(2 * len(COPIES)), "copies", "of", "2", "recordings;"]
-    assert lines[3].split() == ["bigram", "per_codebook", "joint", "first_k"]
-    assert [line.split()[0] for line in lines[6 : 6 + len(COPIES)]] == list(COPIES)
-    assert "--similarity-threshold" in result.out and str(tmp_path / "two" / "calibration.png") in result.out
+    # The table has a row a kind of copies, and two columns a method.
+    lines = calibration_table(found).splitlines()
+    assert lines[0].split()[:5] == [str(3 * len(COPIES)), "copies", "of", "3", "recordings;"]
+    assert lines[3].split() == list(found["methods"])
+    assert [line.split()[0] for line in lines[4 : 6 + len(COPIES)]] == ["threshold", "precision", *COPIES]
+    best = next(line.split() for line in lines if "best" in line)
+    assert float(best[-1]) == pytest.approx(found["methods"][best[1]]["recommended"]["threshold"], abs=1e-4)
 
 
 def test_calibrate_fingerprints(cli: Cli, songs: Path, tmp_path: Path):
-    result = cli("dedup", songs, "--out", tmp_path / "out", "--calibrate", "--workers", "1", "--json")
+    """Of a shard set: its own recordings, and the encoder that it was made with."""
+    shards, out = tmp_path / "shards", tmp_path / "out"
+    cli("tokenize", songs, "--codec", "fingerprint", "--out", shards, "--workers", "1")
+    run = ("dedup", shards, "--out", out, "--calibrate", "--calibrate-files", "4", "--workers", "1", "--json")
+    assert cli(*run, "--dry-run").json == {"recordings": 3, "copies_of_each": len(COPIES), "out": str(out)}
+    result = cli(*run)
     assert result.code == 0, result.err
     assert list(result.json["methods"]) == ["fingerprints"]
     in_use = result.json["methods"]["fingerprints"]["in_use"]

@@ -64,3 +64,16 @@ def test_against_another_corpus_the_most_similar_one_counts():
     assert drop_copies(SONGS, tests, found) == [
         Dropped(1, 0, "near-duplicate", 0.99), Dropped(1, 2, "exact-copy", 1.0),
     ]  # fmt: skip
+
+
+def test_the_same_sound_is_the_same_whatever_the_similarity():
+    songs = [
+        Recording("a", "/a.wav", 10, 3, "sound"),
+        Recording("b", "/b.flac", 10, 2, "sound"),
+        Recording("c", "/c.wav", 10, 1),
+        Recording("d", "/d.wav", 10, 1),
+    ]
+    none = np.empty(0, PAIR)
+    assert drop_similar([0, 1, 2, 3], songs, none) == [Dropped(0, 1, "same-sound", 1.0)]
+    assert drop_copies(songs[1:], songs[:1], none) == [Dropped(0, 0, "same-sound", 1.0)]
+    assert drop_copies(songs[2:], songs[2:], none) == [Dropped(0, 0, "exact-copy", 1), Dropped(1, 1, "exact-copy", 1)]
