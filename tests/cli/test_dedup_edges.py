@@ -1,4 +1,4 @@
-"""`audioprep dedup` on what is hardly a corpus: silence, seconds, one file, copies alone, nothing that can be read."""
+"""`audioprep dedup` on what is hardly a corpus: silence, seconds, one file, copies alone, nothing readable."""
 
 import json
 from pathlib import Path

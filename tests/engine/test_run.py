@@ -12,6 +12,7 @@ import pytest
 from engine_helpers import Digest, data_bytes, finish, make_corpus, make_job, processed, run_job, start
 
 from audioprep.cli.console import QuietObserver
+from audioprep.corpus.exclusions import Exclusions
 from audioprep.engine import pool as pool_module
 from audioprep.engine import run as run_module
 from audioprep.engine.assemble import ShardSettings
@@ -283,3 +284,21 @@ def test_description_and_run_settings(corpus: Path, tmp_path: Path):
     assert list(description["columns"])[:2] == ["id", "uri"]
     assert description["settings"]["digest"] == Digest("").settings
     assert {shard["split"] for shard in description["shards"]} <= {"train", "test"}
+
+
+def test_excluded_inputs_are_no_rows_and_no_failures(corpus: Path, tmp_path: Path):
+    leave_out = Exclusions(frozenset({str(corpus / "003.wav"), "007"}))
+    out = tmp_path / "out"
+    totals = run_job(make_job(corpus, out), exclude=leave_out)
+    assert (totals["inputs"], totals["excluded"], totals["rows"], totals["failed"]) == (8, 2, 8, 0)
+    assert {"003.wav", "007.wav"}.isdisjoint(processed(corpus))
+    before = data_bytes(out)
+    assert run_job(make_job(corpus, out), exclude=leave_out)["excluded"] == 2
+    assert (data_bytes(out), processed(corpus)) == (before, [])
+    found = preview(make_job(corpus, out), Options(exclude=leave_out), QuietObserver())
+    assert (found.inputs, found.excluded, found.new_inputs) == (8, 2, 0)
+
+    # What is there already stays.
+    assert run_job(make_job(corpus, out))["rows"] == 10
+    totals = run_job(make_job(corpus, out), exclude=leave_out)
+    assert (totals["inputs"], totals["excluded"], totals["rows"]) == (10, 2, 10)

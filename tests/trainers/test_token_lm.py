@@ -199,3 +199,14 @@ def test_two_processes_train_one_model(shards: Path, tmp_path: Path):
     state = torch.load(tmp_path / "latest.pt", weights_only=True)
     # Ten items give five batches of two; the fifth has no counterpart in the other process.
     assert (state["loader"]["epoch"], state["loader"]["batch"]) == (2, 4)
+
+
+def test_excluded_items_are_as_if_they_were_not_there(shards: Path, tmp_path: Path):
+    listed = tmp_path / "exclude.txt"
+    listed.write_text("6\n7\n8\n9\n")
+    token_lm.train(settings(shards, tmp_path / "excluded", exclude=listed, steps=4))
+    token_lm.train(settings(write_shards(tmp_path / "fewer", items=6), tmp_path / "without", steps=4))
+    assert losses(tmp_path / "excluded") == losses(tmp_path / "without")
+    listed.write_text("\n".join(map(str, range(10))))
+    with pytest.raises(UsageError, match="all 10 items are on the list"):
+        token_lm.train(settings(shards, tmp_path / "none", exclude=listed))
