@@ -12,11 +12,11 @@ from audioprep.samples import sample_folder
 
 PIECES = ("bach_chorale_bwv269.flac", "ode_to_joy.wav", "bach_prelude_c.mp3")
 KILL_POINTS = Path(__file__).parent.parent / "engine" / "kill_points"
-# When, and at the first commit of which file: while tokenizing, counting, comparing, and writing what was found.
+# When, and at the first commit of which file: while encoding, gathering, comparing, and writing what was found.
 POINTS = (
     "before:*/columns/*.parquet",
-    "torn:*/counts/*.arrow",
-    "after:*/pairs/*/*.npy",
+    "torn:*/prints/*.arrow",
+    "after:*/matches/*/*.npy",
     "torn:*/groups.parquet",
 )
 
