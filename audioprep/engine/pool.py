@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -105,10 +107,29 @@ class Pool:
         ours, theirs = self._context.Pipe()
         arguments = (theirs, self._out, self._stages, self._resources[slot])
         process = self._context.Process(target=work, args=arguments, name=f"worker-{slot}", daemon=False)
-        process.start()
+        with _one_thread_each():
+            process.start()
         theirs.close()
         ours.send(task)
         return _Worker(process, ours, task, attempt, time.monotonic())
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started meanwhile take matrix products on one core: the workers fill them.
+
+    NumPy reads these variables once, when it is imported.
+    """
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ |= dict.fromkeys(names, "1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _receive(worker: _Worker) -> Progress | Done | Broken | None:

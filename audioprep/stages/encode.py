@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -194,9 +195,8 @@ def _fewer_rows(lanes: Sequence[_Lane]) -> dict[str, int]:
 
 @lru_cache(maxsize=16)  # a worker runs its stages over many parts: a model is loaded once
 def _encoder(name: str, settings: tuple[tuple[str, Any], ...], device: str) -> Encoder:
-    if device == "cpu":
-        import torch
-
+    encoder = load_encoder(name, dict(settings) | {"device": device})
+    if device == "cpu" and (torch := sys.modules.get("torch")):
         # One thread a worker: the workers fill the cores, and sums are taken in the same order on any machine.
         torch.set_num_threads(1)
-    return load_encoder(name, dict(settings) | {"device": device})
+    return encoder
