@@ -24,7 +24,7 @@ from audioprep.export.heartmula import (
     token_fault,
     without_ending,
 )
-from audioprep.export.timed_lyrics import sung_between, timed_lines
+from audioprep.text.timed_lyrics import sung_between, timed_lines
 from audioprep.text.heartmula import normalize_lyrics, normalize_tags
 
 Long = Literal["segment", "segment-all", "drop"]

@@ -1,0 +1,102 @@
+"""The phonemes that a model knows, and how those of the readers are written with them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from audioprep.errors import UsageError
+from audioprep.text.g2p import english
+
+_INITIALS = "AA EE OO b c ch d f g h j k l m n p q r s sh t w x y z zh".split()
+_FINALS = (
+    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un uo v van ve vn"
+).split()
+_JAPANESE = ("I N U a b by ch cl d dy e f g gy h hy i j k ky m my n ny o p py r ry s sh t ts u v w y z").split()
+_ALSO = "! ? … , . - SP SP2 SP3 UNK _ ER IH".split()
+TAGS = ("[intro]", "[outro]", "[bridge]", "[inst]", "[verse]", "[chorus]", "[silence]")
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The symbols that a model has, and how others are written with them.
+
+    Attributes:
+        name: of the inventory, or the file that it was read from.
+        symbols: what the model knows; None: everything.
+        written: symbols that the model lacks, as a row of such that it has.
+    """
+
+    name: str
+    symbols: frozenset[str] | None
+    written: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def write(self, symbols: tuple[str, ...]) -> tuple[str, ...]:
+        """The symbols in the model's own."""
+        if not self.written:
+            return symbols
+        table = dict(self.written)
+        return tuple(own for symbol in symbols for own in table.get(symbol, (symbol,)))
+
+    def lacks(self, symbols: tuple[str, ...]) -> list[str]:
+        """Those of the symbols that the model does not know, each once."""
+        return (
+            [] if self.symbols is None else [symbol for symbol in dict.fromkeys(symbols) if symbol not in self.symbols]
+        )
+
+
+SONGBLOOM = Inventory(
+    "songbloom",
+    frozenset(_INITIALS)
+    | {final + tone for final in _FINALS for tone in "12345"}
+    | frozenset(_JAPANESE)
+    | english.PHONEMES
+    | frozenset(_ALSO)
+    | frozenset(TAGS),
+    # Four onsets of loanwords, and three vowels that are devoiced once in a blue moon.
+    (
+        ("kw", ("k", "w")), ("gw", ("g", "w")), ("ty", ("t", "y")), ("fy", ("f", "y")),
+        ("A", ("a",)), ("E", ("e",)), ("O", ("o",)),
+    ),
+)  # fmt: skip
+"""SongBloom's own (`symbols` of its `phoneme` lyric processor, and its tags), as of December 2025.
+
+A released model reads `vocab_g2p.yaml` from beside its weights: give that file to be sure.
+"""
+
+ANY = Inventory("any", None)
+
+
+def find_inventory(name: str) -> Inventory:
+    """`any`, `songbloom`, or a file: a YAML list such as SongBloom's `vocab_g2p.yaml`, or text with a symbol a line.
+
+    Raises:
+        UsageError: it is neither, or cannot be read.
+    """
+    known = {inventory.name: inventory for inventory in (ANY, SONGBLOOM)}
+    if name in known:
+        return known[name]
+    path = Path(name).expanduser()
+    try:
+        symbols = _listed(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--inventory {name}: is none of {', '.join(known)}, nor a file with symbols: {error}"
+        ) from error
+    return Inventory(name, symbols, SONGBLOOM.written)
+
+
+def _listed(path: Path) -> frozenset[str]:
+    import yaml
+
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        return frozenset(filter(None, text.splitlines()))
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(re.sub(r"\s+", " ", str(error))) from error
+    if not isinstance(found, list) or not all(isinstance(symbol, str) for symbol in found):
+        raise ValueError("it holds no list of symbols")
+    return frozenset(found)
