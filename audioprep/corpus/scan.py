@@ -38,8 +38,13 @@ def scan(sources: Iterable[str], on_found: Callable[[int], None] | None = None) 
     Raises:
         UsageError: a source does not exist, or a manifest has no column with paths.
     """
+    return sorted_entries(_all_entries(sources), on_found)
+
+
+def sorted_entries(entries: Iterable[Entry], on_found: Callable[[int], None] | None = None) -> Iterator[Entry]:
+    """Sorts entries by uri, leaves out those that come twice, and numbers those of one uri."""
     with tempfile.TemporaryDirectory(prefix="audioprep-scan-") as folder:
-        runs = _write_sorted_runs(_all_entries(sources), Path(folder), on_found)
+        runs = _write_sorted_runs(entries, Path(folder), on_found)
         merged = heapq.merge(*(_read_run(run) for run in runs))
         for _, same_uri in groupby(merged, key=attrgetter("uri")):
             distinct = (entry for entry, _ in groupby(same_uri))

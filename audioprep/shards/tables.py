@@ -18,8 +18,13 @@ from audioprep.shards.dataset import Dataset
 _ROWS = 512
 
 
-def read_tables(dataset: Dataset, shard: dict[str, Any]) -> Iterator[pa.Table]:
+def read_tables(dataset: Dataset, shard: dict[str, Any], columns: list[str] | None = None) -> Iterator[pa.Table]:
     """Gives the rows of one shard, some hundred at a time, in the columns and order of `dataset.json`.
+
+    Args:
+        dataset: the shard set.
+        shard: an entry of its `shards`.
+        columns: only these.
 
     Raises:
         ValueError: a tar that is not as audioprep writes it.
@@ -28,7 +33,7 @@ def read_tables(dataset: Dataset, shard: dict[str, Any]) -> Iterator[pa.Table]:
     path = dataset.folder / shard["path"]
     if dataset.storage == "parquet":
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_ROWS):
+            for batch in file.iter_batches(_ROWS, columns=columns):
                 yield plain_table(pa.Table.from_batches([batch]))
         return
     rows: list[dict[str, Any]] = []
@@ -36,10 +41,14 @@ def read_tables(dataset: Dataset, shard: dict[str, Any]) -> Iterator[pa.Table]:
         for row in _tar_rows(tar):
             rows.append(row)
             if len(rows) == _ROWS:
-                yield to_table(rows, _schema(dataset, rows[0]))
+                yield _selected(to_table(rows, _schema(dataset, rows[0])), columns)
                 rows = []
     if rows:
-        yield to_table(rows, _schema(dataset, rows[0]))
+        yield _selected(to_table(rows, _schema(dataset, rows[0])), columns)
+
+
+def _selected(table: pa.Table, columns: list[str] | None) -> pa.Table:
+    return table if columns is None else table.select(columns)
 
 
 def _tar_rows(tar: tarfile.TarFile) -> Iterator[dict[str, Any]]:

@@ -63,3 +63,13 @@ def without_foreign_letters(text: str) -> tuple[str, tuple[str, ...]]:
         parts.append(" " if is_foreign else part)
         foreign += [part] if is_foreign else []
     return "".join(parts), tuple(foreign)
+
+
+def in_pieces(text: str, longest: int = 1000) -> list[str]:
+    """A text cut into pieces of at most `longest` characters, after a pause or a space where there is one: for libraries with a limit."""
+    pieces: list[str] = []
+    while len(text) > longest:
+        cut = 1 + max(text.rfind(mark, longest // 2, longest) for mark in (" ", *PAUSES))
+        pieces.append(text[: cut or longest])
+        text = text[cut or longest :]
+    return [*pieces, text]

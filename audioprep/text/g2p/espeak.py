@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from audioprep.text.g2p.base import PAUSES, Reading, without_foreign_letters, without_repeated_pauses
+from audioprep.text.g2p.base import PAUSES, Reading, in_pieces, without_foreign_letters, without_repeated_pauses
 
 _SWITCH = re.compile(r"\([a-z-]+\)")  # where the voice changes its language for a foreign word
 _PIECE = re.compile(f"([{re.escape(''.join(PAUSES))}])")
@@ -54,7 +54,8 @@ class Espeak:
         """The phonemes of a text without punctuation."""
         if not text.strip():
             return []
-        spoken = _SWITCH.sub("", _engine(self._voice).text_to_phonemes(text))
+        engine = _engine(self._voice)
+        spoken = _SWITCH.sub("", " ".join(engine.text_to_phonemes(piece) for piece in in_pieces(text)))
         return [segment for segment in re.split(r"[_\s]+", spoken) if segment.strip("ˈˌ-")]
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from audioprep.errors import UsageError
 from audioprep.text.g2p import english
 
-_INITIALS = "AA EE OO b c ch d f g h j k l m n p q r s sh t w x y z zh".split()
+_INITIALS = "AA EE OO b c ch d f g h j k l m n p q r s sh t w x y z zh"
 _FINALS = (
-    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un uo v van ve vn"
-).split()
-_JAPANESE = ("I N U a b by ch cl d dy e f g gy h hy i j k ky m my n ny o p py r ry s sh t ts u v w y z").split()
-_ALSO = "! ? … , . - SP SP2 SP3 UNK _ ER IH".split()
+    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un uo v "
+    "van ve vn"
+)
+_JAPANESE = "I N U a b by ch cl d dy e f g gy h hy i j k ky m my n ny o p py r ry s sh t ts u v w y z"
+_OTHERS = "! ? … , . - SP SP2 SP3 UNK _ ER IH"
 TAGS = ("[intro]", "[outro]", "[bridge]", "[inst]", "[verse]", "[chorus]", "[silence]")
 
 
@@ -24,12 +26,12 @@ class Inventory:
 
     Attributes:
         name: of the inventory, or the file that it was read from.
-        symbols: what the model knows; None: everything.
+        symbols: what the model knows, sorted; None: everything.
         written: symbols that the model lacks, as a row of such that it has.
     """
 
     name: str
-    symbols: frozenset[str] | None
+    symbols: tuple[str, ...] | None
     written: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def write(self, symbols: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,18 +50,18 @@ class Inventory:
 
 SONGBLOOM = Inventory(
     "songbloom",
-    frozenset(_INITIALS)
-    | {final + tone for final in _FINALS for tone in "12345"}
-    | frozenset(_JAPANESE)
-    | english.PHONEMES
-    | frozenset(_ALSO)
-    | frozenset(TAGS),
+    tuple(
+        sorted(
+            {*_INITIALS.split(), *_JAPANESE.split(), *_OTHERS.split(), *TAGS, *english.PHONEMES}
+            | {final + tone for final in _FINALS.split() for tone in "12345"}
+        )
+    ),
     # Four onsets of loanwords, and three vowels that are devoiced once in a blue moon.
     (
-        ("kw", ("k", "w")), ("gw", ("g", "w")), ("ty", ("t", "y")), ("fy", ("f", "y")),
-        ("A", ("a",)), ("E", ("e",)), ("O", ("o",)),
+        *((onset, tuple(onset)) for onset in ("kw", "gw", "ty", "fy")),
+        *((vowel.upper(), (vowel,)) for vowel in "aeo"),
     ),
-)  # fmt: skip
+)
 """SongBloom's own (`symbols` of its `phoneme` lyric processor, and its tags), as of December 2025.
 
 A released model reads `vocab_g2p.yaml` from beside its weights: give that file to be sure.
@@ -87,16 +89,16 @@ def find_inventory(name: str) -> Inventory:
     return Inventory(name, symbols, SONGBLOOM.written)
 
 
-def _listed(path: Path) -> frozenset[str]:
+def _listed(path: Path) -> tuple[str, ...]:
     import yaml
 
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
-        return frozenset(filter(None, text.splitlines()))
+        return tuple(sorted({*filter(None, text.splitlines())}))
     try:
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(re.sub(r"\s+", " ", str(error))) from error
     if not isinstance(found, list) or not all(isinstance(symbol, str) for symbol in found):
         raise ValueError("it holds no list of symbols")
-    return frozenset(found)
+    return tuple(sorted(set(found)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from audioprep.text.g2p.base import CLAUSE, PAUSES, SENTENCE, Reading, is_speech, without_repeated_pauses
+from audioprep.text.g2p.base import CLAUSE, PAUSES, SENTENCE, Reading, in_pieces, is_speech, without_repeated_pauses
 from audioprep.text.g2p.kana import MORAE, phonemes_of
 from audioprep.text.g2p.loanwords import arpabet_to_katakana, romaji_to_katakana
 from audioprep.text.g2p.words import katakana
@@ -60,8 +60,17 @@ class Japanese:
         text = _RUBY.sub(lambda found: katakana(found[3]), text)
         text = _DRAWN_OUT.sub("ー", text).replace("ーー", "ー").translate(_RARE_KANA)
         text = _WORD.sub(lambda found: self._word(found[0]), text)
+        symbols: list[str] = []
+        unread: list[str] = []
+        for piece in in_pieces(text):
+            reading = self._piece(piece)
+            symbols += reading.symbols
+            unread += reading.unread
+        return Reading(without_repeated_pauses(symbols), tuple(unread))
+
+    def _piece(self, text: str) -> Reading:
         if not any(map(is_speech, text)):
-            return Reading(without_repeated_pauses([PAUSES[char] for char in text if char in PAUSES]))
+            return Reading(tuple(PAUSES[char] for char in text if char in PAUSES))
         symbols: list[str] = []
         unread: list[str] = []
         for feature in self._jtalk.run_frontend(text, jtalk=self._engine):
@@ -75,7 +84,7 @@ class Japanese:
                 unread += [surface] if any(map(is_speech, surface)) else []
         if self._form == "accent":
             symbols = self._with_accent(text)
-        return Reading(without_repeated_pauses(symbols), tuple(unread))
+        return Reading(tuple(symbols), tuple(unread))
 
     def _with_accent(self, text: str) -> list[str]:
         symbols: list[str] = []
