@@ -20,7 +20,6 @@ from audioprep.cli.execute import (
     guarded,
     key_values,
     say_error,
-    settings_of,
 )
 from audioprep.cli.options import DryRun, Json, Quiet
 

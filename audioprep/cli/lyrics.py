@@ -27,7 +27,9 @@ from audioprep.cli.options import (
 
 def lint(
     source: Sources,
-    target: Annotated[str, typer.Option("--for", help="The model that shall read the texts: heartmula or songbloom.")] = "heartmula",
+    target: Annotated[
+        str, typer.Option("--for", help="The model that shall read the texts: heartmula or songbloom.")
+    ] = "heartmula",
     report: Annotated[Path | None, typer.Option(help="Write every finding here, a JSON object a line.")] = None,
     limit: Limit = None,
     dry_run: DryRun = False,
@@ -47,8 +49,8 @@ def g2p(
         list[str] | None,
         typer.Argument(
             metavar="[SOURCE]...",
-            help="Files of lyrics; folders; tables with a column `lyrics`. Where --out is a shard set of recordings: as for "
-            "tokenize, or none for the inputs that it has.",
+            help="Files of lyrics; folders; tables with a column `lyrics`. Where --out is a shard set of recordings: "
+            "as for tokenize, or none for the inputs that it has.",
         ),
     ] = None,
     column: Annotated[str, typer.Option(help="Column for the phonemes.")] = "phonemes",
@@ -77,7 +79,8 @@ def g2p(
     ] = None,
     layout: Annotated[str, typer.Option(help="lines as the lyrics have them, or songbloom: its sections.")] = "lines",
     seconds_per_tag: Annotated[
-        int, typer.Option(help="What one of SongBloom's [intro] [inst] [outro] stands for: 1, or 5 for the 240 s model.")
+        int,
+        typer.Option(help="What one of SongBloom's [intro] [inst] [outro] stands for: 1, or 5 for the 240 s model."),
     ] = 1,
     infer_sections: Annotated[
         bool, typer.Option("--infer-sections", help="Guess sections that nothing says; they are marked `inferred`.")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import pyarrow.compute as pc
 from pydantic import Field
 
 from audioprep.commands.base import Console, Summary
@@ -38,7 +37,9 @@ class Settings(RunSettings):
     language: Language = Field("auto", description="auto: of each line by itself; or ja, en, pt, es, zh.")
     japanese: Form = Field("phonemes", description="phonemes, kana, or accent: phonemes with marks of pitch.")
     devoiced: bool = Field(False, description="Devoiced Japanese vowels as capitals, as in speech.")
-    english_in_japanese: Literal["kana", "english"] = Field("kana", description="How Japanese lines read English words.")
+    english_in_japanese: Literal["kana", "english"] = Field(
+        "kana", description="How Japanese lines read English words."
+    )
     spanish: Literal["es-419", "es"] = Field("es-419", description="Of Latin America, or of Spain (es).")
     portuguese: Literal["pt-br", "pt"] = Field("pt-br", description="Of Brazil, or of Portugal (pt).")
     unicode: Unicode = Field("nfkc", description="Normal form of characters: nfkc or nfc.")
@@ -136,7 +137,7 @@ class _Found:
                     languages.update(filter(None, said.split(",")))
                 for pieces in table[names[2]].to_pylist():
                     unread.update(pieces.split())
-                rows += pc.sum(pc.not_equal(table[names[2]], "")).as_py() or 0
+                    rows += pieces != ""
         return cls(symbols, languages, unread, lines, rows)
 
 

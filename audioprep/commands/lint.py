@@ -7,19 +7,23 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt
 
 from audioprep.commands.base import CommandSettings, Console, Summary
-from audioprep.corpus.entry import Entry
+from audioprep.corpus.entry import Entry, is_lyric_file
+from audioprep.corpus.lyrics import scan_lyrics
 from audioprep.corpus.scan import scan
 from audioprep.corpus.sidecars import read_text
 from audioprep.engine.commit import atomic_path, sweep
-from audioprep.errors import InputError, UsageError
+from audioprep.errors import InputError, Reason, UsageError
 from audioprep.text.findings import Finding
 from audioprep.text.heartmula import normalize_lyrics, normalize_tags
+from audioprep.text.song_structure import song_structure
+from audioprep.text.songbloom import unreadable_lines
 
 _SHOWN = 20
 
@@ -28,7 +32,7 @@ class Settings(CommandSettings):
     """Settings of `audioprep lint`."""
 
     source: list[str] = Field(min_length=1, description="Files, folders, manifests, saved data sets.")
-    target: Literal["heartmula"] = Field("heartmula", description="The model that shall read the texts: heartmula.")
+    target: Literal["heartmula", "songbloom"] = Field("heartmula", description="The model that shall read the texts.")
     report: Path | None = Field(None, description="Write every finding here, a JSON object a line.")
     limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
 
@@ -44,7 +48,7 @@ def run(settings: Settings, console: Console) -> Summary:
     items = clean = 0
     with console.counter("Reading texts") as reading, _report(settings.report) as write:
         for items, entry in enumerate(_entries(settings), start=1):
-            findings = list(_findings(entry))
+            findings = list(_findings(entry, settings.target))
             clean += not findings
             for finding in findings:
                 (open_ if finding.fixed is None else normalized)[finding.rule] += 1
@@ -55,7 +59,7 @@ def run(settings: Settings, console: Console) -> Summary:
                 write(entry, finding)
             reading(items, None)
     if not items:
-        raise UsageError(f"{', '.join(settings.source)}: holds no audio files, beside which texts would lie")
+        raise UsageError(f"{', '.join(settings.source)}: holds no audio files with texts beside them, and no lyrics")
     if (unseen := open_.total() - len(problems)) > 0:
         problems.append(f"and {unseen} more" + ("" if settings.report else ": --report FILE lists them all"))
     return {
@@ -74,20 +78,29 @@ def plan(settings: Settings, console: Console) -> Summary:
 
 
 def _entries(settings: Settings) -> Iterator[Entry]:
-    for number, entry in enumerate(scan(settings.source)):
-        if number == settings.limit:
-            return
-        yield entry
+    """The recordings behind the sources; where there are none, the lyrics."""
+    found = scan(settings.source)
+    first = next(found, None)
+    entries = chain([first], found) if first else scan_lyrics(settings.source)
+    return islice(entries, settings.limit)
 
 
-def _findings(entry: Entry) -> Iterator[Finding]:
+def _findings(entry: Entry, target: str) -> Iterator[Finding]:
     try:
+        if entry.problem:
+            raise InputError(Reason.CORRUPT, entry.uri, entry.problem)
         text = read_text(entry)
     except InputError as error:
         yield Finding("text", 1, "unreadable", error.detail)
         return
-    yield from normalize_tags(text.get("tags", ""))[1]
-    yield from normalize_lyrics(text.get("lyrics", ""))[1]
+    lyrics = text.get("lyrics", "")
+    if target == "songbloom":
+        yield from song_structure(lyrics).findings
+        yield from unreadable_lines(lyrics)
+    else:
+        if not is_lyric_file(entry.uri):
+            yield from normalize_tags(text.get("tags", ""))[1]
+        yield from normalize_lyrics(lyrics)[1]
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def decode(data: bytes) -> str:
 
 
 def _likely(data: bytes) -> str | None:
-    """The encoding in which most of a text is kana, Chinese characters or Latin letters; None where no encoding fits."""
+    """The encoding in which a text is mostly kana, Chinese characters or Latin letters; None where none fits."""
     best: tuple[float, str | None] = (0.5, None)
     for name in _LIKELY:
         try:

@@ -1,4 +1,4 @@
-"""Finds lyrics behind a list of sources: files of their own, and tables with a column of lyrics. No audio is looked for."""
+"""Finds lyrics behind a list of sources: files of their own, and tables with a column of lyrics."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def scan_lyrics(sources: Iterable[str], on_found: Callable[[int], None] | None =
     """Gives every lyric behind `sources`, sorted by uri, each once.
 
     Args:
-        sources: files of lyrics; folders with `.lyrics`, `.lrc` and `.txt` files (of recordings that lie there too, `.txt` are the
-            tags: they are left out); CSV, TSV, JSONL and Parquet tables with a column `lyrics`.
+        sources: files of lyrics; folders with `.lyrics`, `.lrc` and `.txt` files (of recordings that lie there too,
+            `.txt` are the tags: they are left out); CSV, TSV, JSONL and Parquet tables with a column `lyrics`.
         on_found: called with the number of lyrics found so far, now and then.
 
     Raises:

@@ -185,7 +185,9 @@ def _parquet_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Entry]]:
 def _lyrics_column(path: str, names: list[str]) -> str:
     found = next((name for name in names if name.lower() == "lyrics"), None)
     if found is None:
-        raise UsageError(f"{path}: no column `lyrics`. Found: {', '.join(names) or 'none'}. Call the one with lyrics so.")
+        raise UsageError(
+            f"{path}: no column `lyrics`. Found: {', '.join(names) or 'none'}. Call the one with lyrics so."
+        )
     return found
 
 

@@ -34,8 +34,8 @@ class Phonemize:
     Attributes:
         reading: how lyrics are read.
         column: name of the column, and of the stage.
-        layout: `lines` as the lyrics have them, or sections as SongBloom writes them; then also `COLUMN_sections`: whether they were
-            `given` by the lyrics' tags, `timed`, or `inferred`.
+        layout: `lines` as the lyrics have them, or sections as SongBloom writes them; then also `COLUMN_sections`:
+            whether they were `given` by the lyrics' tags, `timed`, or `inferred`.
         seconds_per_tag: of SongBloom's tags without singing.
         infer_sections: guess sections that nothing in the lyrics says.
         strict: a lyric of which something cannot be read has failed.
@@ -112,7 +112,9 @@ class Phonemize:
 
     def _sections(self, entry: Entry, lyrics: str) -> tuple[str, str]:
         structure = song_structure(lyrics, self.seconds_per_tag, infer=self.infer_sections)
-        wrong = [f"line {found.line}: {found.rule}: {found.text}" for found in structure.findings if found.fixed is None]
+        wrong = [
+            f"line {found.line}: {found.rule}: {found.text}" for found in structure.findings if found.fixed is None
+        ]
         if wrong:
             hint = "" if self.infer_sections else "; --infer-sections guesses sections that nothing says"
             raise InputError(Reason.LYRICS, entry.uri, f"no lyrics for SongBloom: {_some(wrong, '; ')}{hint}")

@@ -1,8 +1,8 @@
 """The sections of a song, for SongBloom, from the tags of its lyrics and from the times of their lines.
 
-Times prove when singing begins; an empty line with a time, or a tag with one, when it has ended: what lies between is played, not
-sung. Times do not say which lines are a chorus, nor when a line ends that no empty one follows. Such things are guessed only
-where the caller says so, and a section that was guessed says so too.
+Times prove when singing begins; an empty line with a time, or a tag with one, when it has ended: what lies between is
+played, not sung. Times do not say which lines are a chorus, nor when a line ends that no empty one follows. Such things
+are guessed only where the caller says so, and a section that was guessed says so too.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def song_structure(
         lyrics: with tags, with times, or with both.
         seconds_per_tag: that a tag without singing stands for; see `songbloom.SECONDS_PER_TAG`.
         duration: of the recording in seconds; None: what the lyrics' `[length: 03:20]` says, if anything.
-        infer: guess what nothing says: lines that come back are a chorus and others a verse, and a line with a time lasts as
-            long as such lines do.
+        infer: guess what nothing says: lines that come back are a chorus and others a verse, and a line with a time
+            lasts as long as such lines do.
     """
     sections, found = parse(lyrics)
     lines = timed_lines(lyrics)

@@ -1,8 +1,9 @@
 """Lyrics as SongBloom has them: `[intro] [intro] , [verse] A line. Another , [chorus] … , [outro]`.
 
-Sections are joined by ` , `, sentences by `. `. A section that is sung has one tag and text; one that is not has no text, and its
-tag once for every second that it lasts (once in five seconds in the models of 240 s). The model splits at spaces, so a tag
-without one beside it is read out as a word, as is a tag that it does not know; a comma inside of a section ends it.
+Sections are joined by ` , `, sentences by `. `. A section that is sung has one tag and text; one that is not has no
+text, and its tag once for every second that it lasts (once in five seconds in the models of 240 s). The model splits at
+spaces, so a tag without one beside it is read out as a word, as is a tag that it does not know; a comma inside of a
+section ends it.
 Source: `docs/lyric_format.md` and the lyric processor of SongBloom, December 2025.
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from audioprep.text.findings import Finding
+from audioprep.text.g2p.language import script_of
 from audioprep.text.sections import INSTRUMENTAL, name_of, section_of
 
 VOCAL = ("verse", "chorus", "bridge")
@@ -65,8 +67,8 @@ def parse(lyrics: str) -> tuple[list[Section], list[Finding]]:
     """Reads lyrics in SongBloom's format, or with section lines as other models have them.
 
     Returns:
-        The sections, and what was found; a finding without `fixed` needs a person. Text that belongs to no section that is sung
-        is in none of them.
+        The sections, and what was found; a finding without `fixed` needs a person. Text that belongs to no section that
+        is sung is in none of them.
     """
     reading = _Reading()
     for number, line in enumerate(lyrics.splitlines(), start=1):
@@ -96,7 +98,7 @@ def plain(line: str) -> str:
 
 
 def sentences_of(text: str) -> tuple[list[str], list[tuple[str, str, str]]]:
-    """The sentences of what is sung, and what had to be changed in it: rule, what stood there, what stands there now."""
+    """The sentences of what is sung, and what had to be changed: rule, what stood there, what stands there now."""
     changed: list[tuple[str, str, str]] = []
     if sign := _SIGN.search(text):
         changed.append(("sign", sign[0], ""))
@@ -111,6 +113,16 @@ def sentences_of(text: str) -> tuple[list[str], list[tuple[str, str, str]]]:
     return list(filter(None, pieces)), changed
 
 
+def unreadable_lines(lyrics: str) -> list[Finding]:
+    """The lines with letters of scripts that no reader of phonemes knows: a person has to write them in another."""
+    found: list[Finding] = []
+    for number, line in enumerate(lyrics.splitlines(), start=1):
+        foreign = "".join(char for char in unicodedata.normalize("NFKC", line) if script_of(char) == "other")
+        if foreign:
+            found.append(Finding("lyrics", number, "script", foreign))
+    return found
+
+
 class _Reading:
     """Takes lines, and puts sections together from their tags and texts."""
 
@@ -123,6 +135,8 @@ class _Reading:
 
     def line(self, number: int, line: str) -> None:
         text = plain(line)
+        if (ordinary := unicodedata.normalize("NFKC", line.replace("…", "。"))) != line.replace("…", "。"):
+            self._say(number, "characters", line, ordinary)
         if _TIME.search(line) or _LRC_HEAD.search(line):
             self._say(number, "time", line.strip(), text)
         if re.search(r"\S\[|\](?!$|\s)", text):

@@ -45,9 +45,8 @@ def without_repeated_pauses(symbols: list[str]) -> tuple[str, ...]:
     """The symbols with one pause where several follow each other, and none before the first phoneme."""
     kept: list[str] = []
     for symbol in symbols:
-        if symbol not in (SENTENCE, CLAUSE):
-            kept.append(symbol)
-        elif kept and kept[-1] not in (SENTENCE, CLAUSE):
+        is_pause = symbol in (SENTENCE, CLAUSE)
+        if not is_pause or (kept and kept[-1] not in (SENTENCE, CLAUSE)):
             kept.append(symbol)
         elif kept and symbol == SENTENCE:
             kept[-1] = SENTENCE
@@ -66,7 +65,7 @@ def without_foreign_letters(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def in_pieces(text: str, longest: int = 1000) -> list[str]:
-    """A text cut into pieces of at most `longest` characters, after a pause or a space where there is one: for libraries with a limit."""
+    """A text in pieces of at most `longest` characters, cut after a pause or a space: libraries have limits."""
     pieces: list[str] = []
     while len(text) > longest:
         cut = 1 + max(text.rfind(mark, longest // 2, longest) for mark in (" ", *PAUSES))

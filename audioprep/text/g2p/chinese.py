@@ -50,8 +50,8 @@ class Chinese:
 def split_syllable(syllable: str) -> tuple[str, str] | None:
     """`zhong1` as the initial `zh` and the final `ong1`; None where it is no syllable of Mandarin.
 
-    A syllable without initial gets one: `AA`, `EE`, `OO`, or the `y` and `w` of the spelling. `i` is `i0` after z, c, s and `ir`
-    after zh, ch, sh, r; `u` is `v` after j, q, x, y; `ye` and `yan` have the finals `E` and `En`.
+    A syllable without initial gets one: `AA`, `EE`, `OO`, or the `y` and `w` of the spelling. `i` is `i0` after z, c, s
+    and `ir` after zh, ch, sh, r; `u` is `v` after j, q, x, y; `ye` and `yan` have the finals `E` and `En`.
     """
     if syllable[:-1] in _HUMMED:
         syllable = _HUMMED[syllable[:-1]] + syllable[-1]

@@ -13,21 +13,21 @@ from audioprep.text.g2p.espeak import Espeak
 
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 CONSONANTS = (
-    "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y", "Z",
-    "ZH",
+    "B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH", "V", "W", "Y",
+    "Z", "ZH",
 )  # fmt: skip
 PHONEMES = frozenset(CONSONANTS) | {vowel + stress for vowel in VOWELS for stress in "012"}
 
 # The phonemes of eSpeak's American voice; a vowel comes without its stress.
 _FROM_IPA = {
-    "aɪ": "AY", "aʊ": "AW", "eɪ": "EY", "oʊ": "OW", "ɔɪ": "OY", "æ": "AE", "ɑː": "AA", "ɑ": "AA", "ɐ": "AH", "ə": "AH",
-    "ʌ": "AH", "ɛ": "EH", "e": "EH", "ɪ": "IH", "ᵻ": "IH", "i": "IY", "iː": "IY", "ɔː": "AO", "ɔ": "AO", "o": "OW", "oː": "OW",
-    "ʊ": "UH", "u": "UW", "uː": "UW", "ɜː": "ER", "ɚ": "ER", "a": "AA", "aː": "AA",
+    "aɪ": "AY", "aʊ": "AW", "eɪ": "EY", "oʊ": "OW", "ɔɪ": "OY", "æ": "AE", "ɑː": "AA", "ɑ": "AA", "ɐ": "AH",
+    "ə": "AH", "ʌ": "AH", "ɛ": "EH", "e": "EH", "ɪ": "IH", "ᵻ": "IH", "i": "IY", "iː": "IY", "ɔː": "AO", "ɔ": "AO",
+    "o": "OW", "oː": "OW", "ʊ": "UH", "u": "UW", "uː": "UW", "ɜː": "ER", "ɚ": "ER", "a": "AA", "aː": "AA",
     "ɑːɹ": "AA R", "ɔːɹ": "AO R", "oːɹ": "AO R", "ɛɹ": "EH R", "ɪɹ": "IH R", "ʊɹ": "UH R", "iə": "IY AH", "əl": "AH L",
     "aɪɚ": "AY ER", "aɪə": "AY AH", "n̩": "AH N", "l̩": "AH L", "m̩": "AH M",
     "b": "B", "tʃ": "CH", "d": "D", "ð": "DH", "f": "F", "ɡ": "G", "h": "HH", "dʒ": "JH", "k": "K", "l": "L", "m": "M",
-    "n": "N", "ŋ": "NG", "p": "P", "ɹ": "R", "r": "R", "s": "S", "ʃ": "SH", "t": "T", "ɾ": "T", "ʔ": "T", "θ": "TH", "v": "V",
-    "w": "W", "j": "Y", "z": "Z", "ʒ": "ZH", "x": "K", "ɬ": "L", "ç": "HH",
+    "n": "N", "ŋ": "NG", "p": "P", "ɹ": "R", "r": "R", "s": "S", "ʃ": "SH", "t": "T", "ɾ": "T", "ʔ": "T", "θ": "TH",
+    "v": "V", "w": "W", "j": "Y", "z": "Z", "ʒ": "ZH", "x": "K", "ɬ": "L", "ç": "HH",
 }  # fmt: skip
 _TOKEN = re.compile(
     r"[^\W\d_]+(?:'[^\W\d_]+)*'?|'[^\W\d_]+|\d+(?:[.,:]\d+)*%?|[$€£]\d+(?:[.,]\d+)*|[&%@+=]|.", re.DOTALL
@@ -61,8 +61,8 @@ class English:
     def word(self, token: str) -> tuple[str, ...]:
         """The phonemes of one word, number or sign; none where it has no sound.
 
-        Lyrics write words in ways of their own, which are undone one by one: drawn out (`sooo`), with a dropped g (`lovin'`), with
-        an `'s`.
+        Lyrics write words in ways of their own, which are undone one by one: drawn out (`sooo`), with a dropped g
+        (`lovin'`), with an `'s`.
         """
         word = token.lower()
         if len(word) == 1 and not word.isalnum() and word not in "&%@+=":
@@ -77,6 +77,10 @@ class English:
             if spelling.endswith("'s") and (found := known.get(spelling[:-2])):
                 return (*found, *_possessive(found[-1]))
         return self._by_rules(_DRAWN_OUT.sub(r"\1\1", word))
+
+    def knows(self, word: str) -> bool:
+        """Whether a dictionary has a word."""
+        return word.lower() in self._own or word.lower() in _dictionary()
 
     def _by_rules(self, word: str) -> tuple[str, ...]:
         phones: list[str] = []

@@ -12,8 +12,8 @@ from audioprep.text.g2p import english
 
 _INITIALS = "AA EE OO b c ch d f g h j k l m n p q r s sh t w x y z zh"
 _FINALS = (
-    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un uo v "
-    "van ve vn"
+    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un "
+    "uo v van ve vn"
 )
 _JAPANESE = "I N U a b by ch cl d dy e f g gy h hy i j k ky m my n ny o p py r ry s sh t ts u v w y z"
 _OTHERS = "! ? … , . - SP SP2 SP3 UNK _ ER IH"
@@ -43,9 +43,15 @@ class Inventory:
 
     def lacks(self, symbols: tuple[str, ...]) -> list[str]:
         """Those of the symbols that the model does not know, each once."""
-        return (
-            [] if self.symbols is None else [symbol for symbol in dict.fromkeys(symbols) if symbol not in self.symbols]
-        )
+        if self.symbols is None:
+            return []
+        known = _as_set(self.symbols)
+        return [symbol for symbol in dict.fromkeys(symbols) if symbol not in known]
+
+
+@lru_cache(maxsize=4)
+def _as_set(symbols: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(symbols)
 
 
 SONGBLOOM = Inventory(

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,13 +20,15 @@ from audioprep.text.g2p.loanwords import arpabet_to_katakana, romaji_to_katakana
 from audioprep.text.g2p.words import katakana
 
 Form = Literal["phonemes", "kana", "accent"]
-EnglishWord = Callable[[str], tuple[str, ...]]
+# The ARPAbet of an English word, and whether a dictionary says so.
+EnglishWord = Callable[[str], tuple[tuple[str, ...], bool]]
 
 _RUBY = re.compile(r"(?:[|｜]([^|｜《》]+)|([\u3400-\u9fff々〆ヶ]+))《([\u3041-\u30ffー]+)》")
 _DRAWN_OUT = re.compile(r"(?<=[\u3041-\u30ff])(?:[~〜～]|(?<=ー)ー)+")
 _WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*'?")
 _RARE_KANA = str.maketrans({"ヷ": "ヴァ", "ヸ": "ヴィ", "ヹ": "ヴェ", "ヺ": "ヴォ"})
 _MORA = re.compile("|".join(sorted(MORAE, key=len, reverse=True)) + "|ー")
+_SPOKEN = re.compile(f"(?:(?:{_MORA.pattern})’?)+")
 # Cheaper than any word of the dictionary, by so much that a user's word wins where the dictionary has the same one.
 _USER_WORD_GAIN = 1500
 _PROPER_NOUN = ("1348", "1348", 3000, "名詞,固有名詞,一般,*,*,*")
@@ -35,11 +38,11 @@ class Japanese:
     """Reads Japanese.
 
     Args:
-        form: `phonemes` of Open JTalk; `kana`: katakana morae as pronounced; `accent`: phonemes with `[` where the pitch
+        form: `phonemes` of Open JTalk; `kana`: katakana morae as pronounced; `accent`: phonemes with `[` where pitch
             rises, `]` where it falls, `#` between accent phrases, `?` after a question.
         devoiced: give devoiced vowels as capitals, as speech has them; a sung note has a voiced vowel.
         words: katakana of words, which come before those of the dictionary.
-        english: the ARPAbet of an English word.
+        english: see `EnglishWord`; None: words that the dictionary lacks are spelt letter by letter.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Japanese:
     def read(self, text: str) -> Reading:
         """The phonemes of a line. `運命《さだめ》` is read as its ruby says, `らら〜` as `ららー`."""
         text = _RUBY.sub(lambda found: katakana(found[3]), text)
+        text = "".join(" " if unicodedata.category(char) == "So" else char for char in text)
         text = _DRAWN_OUT.sub("ー", text).replace("ーー", "ー").translate(_RARE_KANA)
         text = _WORD.sub(lambda found: self._word(found[0]), text)
         symbols: list[str] = []
@@ -69,19 +73,25 @@ class Japanese:
         return Reading(without_repeated_pauses(symbols), tuple(unread))
 
     def _piece(self, text: str) -> Reading:
-        if not any(map(is_speech, text)):
-            return Reading(tuple(PAUSES[char] for char in text if char in PAUSES))
         symbols: list[str] = []
         unread: list[str] = []
-        for feature in self._jtalk.run_frontend(text, jtalk=self._engine):
-            surface, spoken = feature["string"], feature["pron"]
-            if _MORA.search(spoken):
-                phones, unknown = phonemes_of(spoken, self._devoiced)
-                symbols += _MORA.findall(spoken) if self._form == "kana" else phones
-                unread += [surface] if unknown else []
-            else:
-                symbols += [PAUSES[char] for char in surface if char in PAUSES]
-                unread += [surface] if any(map(is_speech, surface)) else []
+        spoken = ""  # since the last pause: a long vowel may belong to the word before it
+
+        def say() -> None:
+            nonlocal spoken
+            symbols.extend(_MORA.findall(spoken) if self._form == "kana" else phonemes_of(spoken, self._devoiced)[0])
+            spoken = ""
+
+        # Words without a sound are left out; the library would warn of each.
+        for feature in self._jtalk.run_frontend(text, jtalk=self._engine) if any(map(is_speech, text)) else []:
+            surface, pronunciation = feature["string"], feature["pron"]
+            if _SPOKEN.fullmatch(pronunciation):
+                spoken += pronunciation
+                continue
+            say()
+            symbols += [PAUSES[char] for char in surface if char in PAUSES]
+            unread += [surface] if any(map(is_speech, surface)) else []
+        say()
         if self._form == "accent":
             symbols = self._with_accent(text)
         return Reading(tuple(symbols), tuple(unread))
@@ -100,8 +110,9 @@ class Japanese:
         """A word in Latin letters as Open JTalk shall see it: katakana where it would spell it letter by letter."""
         if len(word) == 1 or (word.isupper() and len(word) <= 3) or self._is_known(word):
             return word
-        phones = self._english(word) if self._english else ()
-        return romaji_to_katakana(word) or arpabet_to_katakana(phones) or word
+        phones, is_english = self._english(word) if self._english else ((), False)
+        romaji = None if is_english else romaji_to_katakana(word)
+        return romaji or arpabet_to_katakana(phones) or word
 
     def _is_known(self, word: str) -> bool:
         """Whether the dictionary has a word in Latin letters as one word."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
+from operator import itemgetter
 from typing import Literal
 
 LANGUAGES = ("ja", "en", "pt", "es", "zh")
@@ -44,15 +45,17 @@ def runs(text: str) -> list[tuple[Script, str]]:
     scripts: list[Script] = []
     for char in text:
         scripts.append(script_of(char) or (scripts[-1] if scripts else ""))
-    pairs = zip(scripts, text, strict=True)
-    return [(script, "".join(char for _, char in group)) for script, group in groupby(pairs, lambda pair: pair[0])]
+    pieces: list[tuple[Script, str]] = []
+    for script, group in groupby(zip(scripts, text, strict=True), itemgetter(0)):
+        pieces.append((script, "".join(char for _, char in group)))
+    return pieces
 
 
 def languages(lines: Sequence[str]) -> list[str | None]:
     """The language of each line: kana is Japanese; Chinese characters are so where some line has kana, else Chinese.
 
-    For Latin letters the whole lyric decides between English, Portuguese and Spanish. A line of figures is in the language of
-    the line before it. None: the line has letters, but of no script that is read here.
+    For Latin letters the whole lyric decides between English, Portuguese and Spanish. A line of figures is in the
+    language of the line before it. None: the line has letters, but of no script that is read here.
     """
     scripts = [{script_of(char) for char in line} - {""} for line in lines]
     of_han = "ja" if any("kana" in found for found in scripts) else "zh"
@@ -76,7 +79,7 @@ def languages(lines: Sequence[str]) -> list[str | None]:
 
 
 def _of_latin(text: str) -> str:
-    votes = dict.fromkeys(("en", "pt", "es"), 0.0)
+    votes: dict[str, float] = dict.fromkeys(_WORDS, 0.0)
     for word in re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower()):
         for language in _VOTES.get(word, ()):
             votes[language] += 1 / len(_VOTES[word])

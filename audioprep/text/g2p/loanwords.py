@@ -10,14 +10,18 @@ _SYLLABLES = {
     "": "ア イ ウ エ オ", "b": "バ ビ ブ ベ ボ ブ", "d": "ダ ディ ドゥ デ ド ド", "f": "ファ フィ フ フェ フォ フ",
     "g": "ガ ギ グ ゲ ゴ グ", "h": "ハ ヒ フ ヘ ホ フ", "j": "ジャ ジ ジュ ジェ ジョ ジ", "k": "カ キ ク ケ コ ク",
     "m": "マ ミ ム メ モ ム", "n": "ナ ニ ヌ ネ ノ ン", "p": "パ ピ プ ペ ポ プ", "r": "ラ リ ル レ ロ ル",
-    "s": "サ シ ス セ ソ ス", "t": "タ ティ トゥ テ ト ト", "v": "ヴァ ヴィ ヴ ヴェ ヴォ ヴ", "w": "ワ ウィ ウ ウェ ウォ ウ",
-    "y": "ヤ イ ユ イェ ヨ イ", "z": "ザ ジ ズ ゼ ゾ ズ", "sh": "シャ シ シュ シェ ショ シュ", "ch": "チャ チ チュ チェ チョ チ",
-    "ts": "ツァ ツィ ツ ツェ ツォ ツ", "zh": "ジャ ジ ジュ ジェ ジョ ジュ", "ng": "ンガ ンギ ング ンゲ ンゴ ング",
+    "s": "サ シ ス セ ソ ス", "t": "タ ティ トゥ テ ト ト", "v": "ヴァ ヴィ ヴ ヴェ ヴォ ヴ",
+    "w": "ワ ウィ ウ ウェ ウォ ウ",    "y": "ヤ イ ユ イェ ヨ イ", "z": "ザ ジ ズ ゼ ゾ ズ",
+    "sh": "シャ シ シュ シェ ショ シュ",
+    "ch": "チャ チ チュ チェ チョ チ",    "ts": "ツァ ツィ ツ ツェ ツォ ツ",
+    "zh": "ジャ ジ ジュ ジェ ジョ ジュ", "ng": "ンガ ンギ ング ンゲ ンゴ ング",
     "ky": "キャ キ キュ キェ キョ キ", "gy": "ギャ ギ ギュ ギェ ギョ ギ", "ny": "ニャ ニ ニュ ニェ ニョ ニ",
     "hy": "ヒャ ヒ ヒュ ヒェ ヒョ ヒ", "by": "ビャ ビ ビュ ビェ ビョ ビ", "py": "ピャ ピ ピュ ピェ ピョ ピ",
     "my": "ミャ ミ ミュ ミェ ミョ ミ", "ry": "リャ リ リュ リェ リョ リ",
 }  # fmt: skip
-_KANA = {name: dict(zip(("a", "i", "u", "e", "o", ""), row.split(), strict=False)) for name, row in _SYLLABLES.items()}
+_KANA: dict[str, dict[str, str]] = {
+    name: dict(zip(("a", "i", "u", "e", "o", ""), row.split(), strict=False)) for name, row in _SYLLABLES.items()
+}
 
 # What Hepburn romanization writes in other ways than the sounds of English.
 _ROMAJI = _KANA | {
@@ -31,8 +35,9 @@ _ROMAJI_SYLLABLE = re.compile(r"(sh|ch|ts|[kgnhbpmr]y|[kgsztdnhbpmrywfjl]?)([aiu
 
 # ARPAbet's vowels as a Japanese vowel and what follows it, its consonants by the names above.
 _ARPA_VOWELS = {
-    "AA": ("a", ""), "AE": ("a", ""), "AH": ("a", ""), "AO": ("o", ""), "AW": ("a", "ウ"), "AY": ("a", "イ"), "EH": ("e", ""),
-    "ER": ("a", "ー"), "EY": ("e", "イ"), "IH": ("i", ""), "IY": ("i", "ー"), "OW": ("o", "ー"), "OY": ("o", "イ"),
+    "AA": ("a", ""), "AE": ("a", ""), "AH": ("a", ""), "AO": ("o", ""), "AW": ("a", "ウ"), "AY": ("a", "イ"),
+    "EH": ("e", ""),    "ER": ("a", "ー"), "EY": ("e", "イ"), "IH": ("i", ""), "IY": ("i", "ー"),
+    "OW": ("o", "ー"), "OY": ("o", "イ"),
     "UH": ("u", ""), "UW": ("u", "ー"),
 }  # fmt: skip
 _ARPA_CONSONANTS = {"HH": "h", "JH": "j", "L": "r", "TH": "s", "DH": "z"}
@@ -56,7 +61,8 @@ def romaji_to_katakana(word: str) -> str | None:
 def arpabet_to_katakana(phones: tuple[str, ...]) -> str:
     """Katakana of an English pronunciation, by the usual rules for loanwords.
 
-    A consonant gets the vowel that follows it, or `u` (`o` after t and d); a stop at the end is doubled after a short vowel.
+    A consonant gets the vowel that follows it, or `u` (`o` after t and d); a stop at the end is doubled after a short
+    vowel.
     """
     kana = ""
     waiting = ""  # the consonant that still wants its vowel

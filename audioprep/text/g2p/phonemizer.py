@@ -149,10 +149,10 @@ class Phonemizer:
                 return Espeak(settings.portuguese, words)
         return English(words)
 
-    def _english_word(self, word: str) -> tuple[str, ...]:
+    def _english_word(self, word: str) -> tuple[tuple[str, ...], bool]:
         reader = self._reader("en")
         assert isinstance(reader, English)
-        return reader.word(word)
+        return reader.word(word), reader.knows(word)
 
     def _words(self, language: str) -> Mapping[str, tuple[str, ...]]:
         return {word: reading for of, word, reading in self._settings.words if of == language}
