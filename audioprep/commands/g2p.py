@@ -92,6 +92,8 @@ class _Choice:
         settings = self.settings
         if settings.japanese != "phonemes" and settings.inventory != "any":
             raise UsageError(f"--japanese {settings.japanese}: --inventory lists phonemes; leave one of the two out")
+        if settings.layout == "songbloom" and settings.punctuation == "drop":
+            raise UsageError("--punctuation drop: SongBloom's sections and sentences are told by it; leave it out")
         reading = Reading(
             language=settings.language,
             japanese=settings.japanese,

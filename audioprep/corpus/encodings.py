@@ -12,6 +12,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_JAPANESE = ("cp932", "euc_jp")
 _LIKELY = {"cp932": "Shift-JIS", "euc_jp": "EUC-JP", "gb18030": "GB 18030", "cp1252": "Windows Latin"}
 
 
@@ -48,6 +49,8 @@ def _likely(data: bytes) -> str | None:
         letters = [char for char in text if char > "\x7f"]
         kana = sum("\u3041" <= char <= "\u30ff" for char in letters)
         usual = sum("\u4e00" <= char <= "\u9fff" or "\u00c0" <= char <= "\u00ff" for char in letters)
+        if name in _JAPANESE and not kana:
+            continue
         # Half of all Japanese is kana; the same bytes in the wrong encoding are rare characters.
         score = (2 * kana + usual) / max(len(letters), 1)
         best = max(best, (score, name), key=lambda pair: pair[0])

@@ -8,6 +8,18 @@ from collections.abc import Mapping
 from audioprep.text.g2p.base import PAUSES, Reading, is_speech, without_repeated_pauses
 from audioprep.text.g2p.language import script_of
 
+INITIALS = (
+    "AA", "EE", "OO", "b", "c", "ch", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "q", "r", "s", "sh",
+    "t", "w", "x", "y",
+    "z", "zh",
+)  # fmt: skip
+FINALS = (
+    "E", "En", "a", "ai", "an", "ang", "ao", "e", "ei", "en", "eng", "er", "i", "i0", "ia", "ian", "iang",
+    "iao", "ie", "in",
+    "ing", "iong", "ir", "iu", "o", "ong", "ou", "u", "ua", "uai", "uan", "uang", "ui", "un", "uo", "v",
+    "van", "ve", "vn",
+)  # fmt: skip
+
 _SYLLABLE = re.compile(r"(zh|ch|sh|[bpmfdtnlgkhjqxrzcsyw])?([a-z]+)([1-5])")
 _NO_INITIAL = {"a": "AA", "e": "EE", "o": "OO"}
 _HUMMED = {"n": "en", "ng": "en", "m": "mu", "hm": "heng", "hng": "heng", "ê": "ei"}
@@ -73,7 +85,7 @@ def split_syllable(syllable: str) -> tuple[str, str] | None:
         final = "ve"
     elif initial == "y" and final in ("e", "an"):
         final = {"e": "E", "an": "En"}[final]
-    return initial, final + tone
+    return (initial, final + tone) if final in FINALS else None
 
 
 def numeral(token: str) -> str:

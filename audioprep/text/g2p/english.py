@@ -68,12 +68,12 @@ class English:
         if len(word) == 1 and not word.isalnum() and word not in "&%@+=":
             return ()
         known = ChainMap(self._own, _dictionary())
+        if word.endswith("in'") and (found := known.get(word[:-1] + "g")):
+            return (*found[:-1], "N")
         bare = "".join(filter(str.isascii, unicodedata.normalize("NFD", word.strip("'")))) or word
         for spelling in (word, bare, *(_DRAWN_OUT.sub(rf"{keep}", bare) for keep in (r"\1", r"\1\1"))):
             if found := known.get(spelling):
                 return found
-            if spelling.endswith("in") and (found := known.get(spelling + "g")):
-                return (*found[:-1], "N")
             if spelling.endswith("'s") and (found := known.get(spelling[:-2])):
                 return (*found, *_possessive(found[-1]))
         return self._by_rules(_DRAWN_OUT.sub(r"\1\1", word))

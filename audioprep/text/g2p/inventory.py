@@ -8,13 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from audioprep.errors import UsageError
-from audioprep.text.g2p import english
+from audioprep.text.g2p import chinese, english
 
-_INITIALS = "AA EE OO b c ch d f g h j k l m n p q r s sh t w x y z zh"
-_FINALS = (
-    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un "
-    "uo v van ve vn"
-)
 _JAPANESE = "I N U a b by ch cl d dy e f g gy h hy i j k ky m my n ny o p py r ry s sh t ts u v w y z"
 _OTHERS = "! ? … , . - SP SP2 SP3 UNK _ ER IH"
 TAGS = ("[intro]", "[outro]", "[bridge]", "[inst]", "[verse]", "[chorus]", "[silence]")
@@ -58,8 +53,8 @@ SONGBLOOM = Inventory(
     "songbloom",
     tuple(
         sorted(
-            {*_INITIALS.split(), *_JAPANESE.split(), *_OTHERS.split(), *TAGS, *english.PHONEMES}
-            | {final + tone for final in _FINALS.split() for tone in "12345"}
+            {*chinese.INITIALS, *_JAPANESE.split(), *_OTHERS.split(), *TAGS, *english.PHONEMES}
+            | {final + tone for final in chinese.FINALS for tone in "12345"}
         )
     ),
     # Four onsets of loanwords, and three vowels that are devoiced once in a blue moon.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from audioprep.text.g2p.base import CLAUSE, SENTENCE, Reader, Reading, is_speech
+from audioprep.text.g2p.base import CLAUSE, PAUSES, SENTENCE, Reader, Reading, is_speech
 from audioprep.text.g2p.chinese import Chinese
 from audioprep.text.g2p.english import English
 from audioprep.text.g2p.espeak import Espeak
@@ -98,6 +98,8 @@ class Phonemizer:
                 if number % 2:
                     symbols.append(piece)
                     continue
+                if number and piece.strip()[:1] in PAUSES and self._settings.normalization.punctuation == "pauses":
+                    symbols.append(PAUSES[piece.strip()[0]])  # between two tags, where no word stands before it
                 reading = self._read(piece, language_)
                 symbols += reading.symbols
                 unread += reading.unread
