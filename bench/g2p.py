@@ -6,7 +6,7 @@ in one process that has loaded its dictionary; audioprep's time is that of the w
 workers, its shards and checksums. Exits 1 where audioprep is less than 1.8 times as fast, or where its phonemes are
 others than the loop's.
 
-Run: `python bench/g2p.py [--songs 400] [--lines-a-song 40] [--choruses 3] [--workers 2] [--repeats 3] [--json]`.
+Run: `python bench/g2p.py [--songs 800] [--lines-a-song 40] [--choruses 3] [--workers 2] [--repeats 3] [--json]`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def run_audioprep(songs: list[list[str]], folder: Path, workers: int) -> tuple[f
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--songs", type=int, default=400)
+    parser.add_argument("--songs", type=int, default=800)
     parser.add_argument("--lines-a-song", type=int, default=40)
     parser.add_argument("--choruses", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)

@@ -31,9 +31,10 @@ _TIME = re.compile(r"[\[<]\d+:\d\d(?:[.:]\d+)?[\]>]")
 _LRC_HEAD = re.compile(r"\[(?:ar|ti|al|au|by|la|length|offset|re|ve|#): ?[^\]]*\]", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.。!?]+")
 _COMMA = re.compile(r"[,、;:]+")
-_SIGN = re.compile(r"[\"“”«»「」『』《》〈〉(){}<>*_|/\\]+")
+_SIGN = re.compile(r"[\"“”«»「」『』《》〈〉(){}<>*_|/\\\[\]]+")
 _DRAWN_OUT = re.compile(r"(?<=[\u3041-\u30ff])[~〜]+")
-_UNPRINTABLE = {"So", "Sk", "Sm", "Cf", "Cs", "Co", "Cn", "Cc"}
+_INVISIBLE = {"Cf", "Cs", "Co", "Cn", "Cc"}
+_SYMBOLS = {"So", "Sk", "Sm"}
 
 Origin = Literal["given", "timed", "inferred"]
 
@@ -93,8 +94,13 @@ def known_tag(name: str) -> str | None:
 
 def plain(line: str) -> str:
     """A line in ordinary characters, without times and without what LRC files say about the song."""
-    text = unicodedata.normalize("NFKC", line.replace("…", "。").replace("’", "'"))
-    return _LRC_HEAD.sub("", _TIME.sub("", _DRAWN_OUT.sub("ー", text))).strip().removeprefix("\ufeff")
+    return _LRC_HEAD.sub("", _TIME.sub("", _DRAWN_OUT.sub("ー", _ordinary(line)))).strip()
+
+
+def _ordinary(line: str) -> str:
+    """A line without what is invisible, in characters as they are usually written."""
+    visible = "".join(char for char in line if char == "\t" or unicodedata.category(char) not in _INVISIBLE)
+    return unicodedata.normalize("NFKC", visible.replace("…", "。").replace("’", "'"))
 
 
 def sentences_of(text: str) -> tuple[list[str], list[tuple[str, str, str]]]:
@@ -103,9 +109,9 @@ def sentences_of(text: str) -> tuple[list[str], list[tuple[str, str, str]]]:
     if sign := _SIGN.search(text):
         changed.append(("sign", sign[0], ""))
         text = _SIGN.sub(" ", text)
-    if symbols := "".join(char for char in dict.fromkeys(text) if unicodedata.category(char) in _UNPRINTABLE):
+    if symbols := "".join(char for char in dict.fromkeys(text) if unicodedata.category(char) in _SYMBOLS):
         changed.append(("symbol", symbols, ""))
-        text = text.translate(dict.fromkeys(map(ord, symbols)))
+        text = text.translate(dict.fromkeys(map(ord, symbols), " "))
     if comma := _COMMA.search(text):
         changed.append(("comma", text[max(0, comma.start() - 12) : comma.end()].strip(), "."))
         text = _COMMA.sub(".", text)
@@ -135,7 +141,7 @@ class _Reading:
 
     def line(self, number: int, line: str) -> None:
         text = plain(line)
-        if (ordinary := unicodedata.normalize("NFKC", line.replace("…", "。"))) != line.replace("…", "。"):
+        if (ordinary := _ordinary(line)) != line.replace("…", "。").replace("’", "'"):
             self._say(number, "characters", line, ordinary)
         if _TIME.search(line) or _LRC_HEAD.search(line):
             self._say(number, "time", line.strip(), text)

@@ -259,6 +259,7 @@ def test_an_inventory_can_be_a_file(tmp_path: Path):
 def test_nothing_is_too_long_or_too_strange(lyrics: str, plain: Phonemizer):
     read = plain.read(lyrics)
     assert len(read.text.splitlines()) <= 1
+    Phonemizer(Settings(language="ja", japanese="accent")).read(lyrics[:50])
 
 
 def test_a_lyric_of_ten_thousand_lines(plain: Phonemizer):

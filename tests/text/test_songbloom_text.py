@@ -26,6 +26,7 @@ LYRICS = [
     ("[Pre-Chorus] a", "[verse] a", ["tag"]),
     ("[start] , [verse] a , [solo] [break] , [end]", "[intro] , [verse] a , [inst] [inst] , [outro]", ["tag"] * 4),
     ('[verse] (ooh) "a" b♪ ら〜', "[verse] ooh a b らー", ["sign", "symbol"]),
+    ("[verse] a [b", "[verse] a b", ["sign"]),
     ("[verse] ﾊﾛｰ", "[verse] ハロー", ["characters"]),
     ("[00:12.00][verse] a", "[verse] a", ["time"]),
     ("", "", []),

@@ -92,7 +92,7 @@ class Japanese:
             symbols += [PAUSES[char] for char in surface if char in PAUSES]
             unread += [surface] if any(map(is_speech, surface)) else []
         say()
-        if self._form == "accent":
+        if self._form == "accent" and symbols:
             symbols = self._with_accent(text)
         return Reading(tuple(symbols), tuple(unread))
 
@@ -103,7 +103,7 @@ class Japanese:
                 symbols.append(CLAUSE)
             elif symbol not in ("^", "$", "sp", "unk", "{", "}", "!"):
                 symbols.append(symbol if self._devoiced or symbol == "N" else symbol.lower())
-        return [*symbols, SENTENCE] if PAUSES.get(text[-1]) == SENTENCE else symbols
+        return [*symbols, SENTENCE] if PAUSES.get(text[-1:]) == SENTENCE else symbols
 
     @lru_cache(maxsize=65536)  # noqa: B019 (a reader lives as long as its process)
     def _word(self, word: str) -> str:
