@@ -44,6 +44,7 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     TOKENS = "tokens"
+    LYRICS = "lyrics"
 
 
 class InputError(AudioprepError):

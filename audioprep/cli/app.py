@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioprep.cli import encoding, exports, shard_sets
+from audioprep.cli import encoding, exports, lyrics, shard_sets
 from audioprep.cli.execute import (
     INTERRUPTED,
     OK,
@@ -20,26 +20,8 @@ from audioprep.cli.execute import (
     guarded,
     key_values,
     say_error,
-    settings_of,
 )
-from audioprep.cli.options import DryRun, Exclude, Json, Limit, Quiet, Sources
-
-
-def lint(
-    source: Sources,
-    target: Annotated[str, typer.Option("--for", help="The model that shall read the texts: heartmula.")] = "heartmula",
-    report: Annotated[Path | None, typer.Option(help="Write every finding here, a JSON object a line.")] = None,
-    limit: Limit = None,
-    exclude: Exclude = None,
-    dry_run: DryRun = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Find what a model would take badly in tags and lyrics. Exit code 1 where a person has to mend something.
-
-    Example: audioprep lint ~/songs --report findings.jsonl
-    """
-    execute("lint", settings_of(locals()), dry_run, json, quiet)
+from audioprep.cli.options import DryRun, Json, Quiet
 
 
 def train(
@@ -143,7 +125,8 @@ for command in (
     shard_sets.dedup,
     shard_sets.fad,
     shard_sets.clap_score,
-    lint,
+    lyrics.lint,
+    lyrics.g2p,
     train,
     run,
     schema,

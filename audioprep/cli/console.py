@@ -99,16 +99,17 @@ class RunObserver:
         self._entries = entries
         self._items = entries_done
         self._started = time.monotonic()
-        self._work = self._progress.add_task("Tokenizing", total=entries, completed=entries_done)
+        self._work = self._progress.add_task("Working", total=entries, completed=entries_done)
 
     def progress(self, progress: WorkDone) -> None:
         self._items += progress.items
         self._seconds += progress.seconds
         speed = self._seconds / max(time.monotonic() - self._started, 1e-3)
-        failed = f", {self._failed} failed" if self._failed else ""
-        self._progress.update(self._work, completed=self._items + self._failed, note=f"{speed:.0f}x real time{failed}")
+        said = [f"{speed:.0f}x real time"] if self._seconds else []  # lyrics take no time
+        note = ", ".join([*said, *([f"{self._failed} failed"] if self._failed else [])])
+        self._progress.update(self._work, completed=self._items + self._failed, note=note)
         if self._log:
-            self._log(f"tokenized {self._items} of {self._entries} inputs, {speed:.0f}x real time{failed}")
+            self._log(", ".join([f"done {self._items} of {self._entries} inputs", *filter(None, [note])]))
 
     def part_done(self, entries: int, failed: int) -> None:
         self._failed += failed

@@ -66,7 +66,7 @@ def tokenize(
     """
     options = settings_of(locals())
     del options["setting"]
-    options["splits"] = guarded(lambda: _splits(splits))
+    options["splits"] = guarded(lambda: splits_of(splits))
     options["codec_settings"] = guarded(lambda: key_values(setting or []))
     execute("tokenize", options, dry_run, json, quiet)
 
@@ -113,7 +113,7 @@ def encode(
     for name in ("encoder", "weights", "setting", "column"):
         del options[name]
     options["source"] = source or []
-    options["splits"] = guarded(lambda: _splits(splits))
+    options["splits"] = guarded(lambda: splits_of(splits))
     options["encoders"] = guarded(lambda: _encoder_choices(encoder, weights, column, setting or []))
     execute("encode", options, dry_run, json, quiet)
 
@@ -151,7 +151,7 @@ def import_tokens(
     Example: audioprep import-tokens ~/songs --out shards --codec heartcodec --tokens '~/tokens/{stem}.npy'
     """
     options = settings_of(locals())
-    options["splits"] = guarded(lambda: _splits(splits))
+    options["splits"] = guarded(lambda: splits_of(splits))
     execute("import-tokens", options, dry_run, json, quiet)
 
 
@@ -217,7 +217,7 @@ def fit_muq_vq(
     execute("fit-muq-vq", settings_of(locals()), dry_run, json, quiet)
 
 
-def _splits(splits: str) -> dict[str, float]:
+def splits_of(splits: str) -> dict[str, float]:
     from audioprep.shards.split import parse_splits
 
     return parse_splits(splits)

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from pydantic import Field, PositiveInt
 
 from audioprep.commands.base import CommandSettings, Console, CorpusSettings, Summary
+from audioprep.corpus.lyrics import scan_lyrics
+from audioprep.corpus.scan import scan
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
 from audioprep.encoders.registry import default_column, describe_encoder
@@ -22,6 +24,7 @@ from audioprep.shards.columns import ITEM_COLUMNS
 from audioprep.shards.writers import Format
 from audioprep.stages.encode import Encode
 from audioprep.stages.imported import ImportTokens
+from audioprep.stages.phonemes import LyricItems, Phonemize
 from audioprep.stages.text import ReadText
 
 
@@ -64,7 +67,7 @@ class EncoderChoice(CommandSettings):
 class Choice(Protocol):
     """What says how a column is made."""
 
-    def stage(self, device: str) -> Encode | ImportTokens: ...
+    def stage(self, device: str) -> Encode | ImportTokens | Phonemize: ...
 
 
 def check_column(name: str) -> str:
@@ -119,17 +122,25 @@ def plan_encoders(settings: RunSettings, choices: Sequence[Choice], console: Con
 def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options]:
     device = resolve_device(settings.device)
     stages = [choice.stage(device) for choice in choices]
+    only_phonemes = all(isinstance(stage, Phonemize) for stage in stages)
+    overwrite = settings.overwrite and not only_phonemes
+    recorded = {} if overwrite else recorded_stages(settings.out)
+    lyrics = LyricItems().name in recorded if recorded else only_phonemes
+    if lyrics and not only_phonemes:
+        raise UsageError(f"{settings.out}: holds lyrics without recordings: choose another --out")
     names = [stage.column for stage in stages]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"two encoders would write the column {repeated.pop()}: give each a `column` of its own")
-    if not settings.overwrite:
-        stages = [stage for stage in _earlier_stages(settings.out) if stage.column not in names] + stages
+    stages = [stage for stage in _earlier_stages(recorded) if stage.column not in names] + stages
     job = Job(
         sources=tuple(settings.source),
         out=settings.out,
-        stages=(ReadText(), *stages),
-        encoders={stage.column: stage.spec.to_dict() | stage.origin for stage in stages},
+        stages=(ReadText(), *([LyricItems()] if lyrics else []), *stages),
+        encoders={
+            stage.column: stage.spec.to_dict() | stage.origin for stage in stages if not isinstance(stage, Phonemize)
+        },
         shards=ShardSettings(settings.format, settings.splits, settings.shard_mb * 2**20),
+        find=scan_lyrics if lyrics else scan,
     )
     options = Options(
         workers=settings.workers,
@@ -137,7 +148,8 @@ def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options
         part_size=settings.part_size,
         limit=settings.limit,
         exclude=settings.exclusions(),
-        overwrite=settings.overwrite,
+        overwrite=overwrite,
+        replace=frozenset(names) if settings.overwrite and only_phonemes else frozenset(),
         check=settings.check,
         retry_failed=settings.retry_failed,
         isolated=settings.isolated,
@@ -145,15 +157,17 @@ def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options
     return job, options
 
 
-def _earlier_stages(out: Path) -> list[Encode | ImportTokens]:
+def _earlier_stages(recorded: dict[str, dict[str, Any]]) -> list[Encode | ImportTokens | Phonemize]:
     """What made the columns that a shard set has already: they stay, and what is new in the corpus gets them too."""
-    return [
-        (ImportTokens if "tokens" in stage["origin"] else Encode)(
-            **stage["origin"], spec=EncoderSpec.from_dict(stage["settings"]["encoder"]), column=column
-        )
-        for column, stage in recorded_stages(out).items()
-        if stage["origin"]
-    ]
+    stages: list[Encode | ImportTokens | Phonemize] = []
+    for column, stage in recorded.items():
+        origin = stage["origin"]
+        if "phonemes" in origin:
+            stages.append(Phonemize.remade(origin, column))
+        elif origin:
+            kind = ImportTokens if "tokens" in origin else Encode
+            stages.append(kind(**origin, spec=EncoderSpec.from_dict(stage["settings"]["encoder"]), column=column))
+    return stages
 
 
 def _absolute(weights: str) -> str:

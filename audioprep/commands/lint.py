@@ -7,18 +7,22 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from audioprep.commands.base import Console, CorpusSettings, Summary
-from audioprep.corpus.entry import Entry
+from audioprep.corpus.entry import Entry, is_lyric_file
+from audioprep.corpus.lyrics import scan_lyrics
 from audioprep.corpus.sidecars import read_text
 from audioprep.engine.commit import atomic_path, sweep
-from audioprep.errors import InputError, UsageError
+from audioprep.errors import InputError, Reason, UsageError
 from audioprep.text.findings import Finding
 from audioprep.text.heartmula import normalize_lyrics, normalize_tags
+from audioprep.text.song_structure import song_structure
+from audioprep.text.songbloom import unreadable_lines
 
 _SHOWN = 20
 
@@ -26,7 +30,7 @@ _SHOWN = 20
 class Settings(CorpusSettings):
     """Settings of `audioprep lint`."""
 
-    target: Literal["heartmula"] = Field("heartmula", description="The model that shall read the texts: heartmula.")
+    target: Literal["heartmula", "songbloom"] = Field("heartmula", description="The model that shall read the texts.")
     report: Path | None = Field(None, description="Write every finding here, a JSON object a line.")
 
 
@@ -40,8 +44,8 @@ def run(settings: Settings, console: Console) -> Summary:
     problems: list[str] = []
     items = clean = 0
     with console.counter("Reading texts") as reading, _report(settings.report) as write:
-        for items, entry in enumerate(settings.entries(), start=1):
-            findings = list(_findings(entry))
+        for items, entry in enumerate(_entries(settings), start=1):
+            findings = list(_findings(entry, settings.target))
             clean += not findings
             for finding in findings:
                 (open_ if finding.fixed is None else normalized)[finding.rule] += 1
@@ -52,7 +56,7 @@ def run(settings: Settings, console: Console) -> Summary:
                 write(entry, finding)
             reading(items, None)
     if not items:
-        raise UsageError(f"{', '.join(settings.source)}: holds no audio files, beside which texts would lie")
+        raise UsageError(f"{', '.join(settings.source)}: holds no audio files with texts beside them, and no lyrics")
     if (unseen := open_.total() - len(problems)) > 0:
         problems.append(f"and {unseen} more" + ("" if settings.report else ": --report FILE lists them all"))
     return {
@@ -67,17 +71,34 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would read."""
-    return {"items": sum(1 for _ in settings.entries()), "target": settings.target}
+    return {"items": sum(1 for _ in _entries(settings)), "target": settings.target}
 
 
-def _findings(entry: Entry) -> Iterator[Finding]:
+def _entries(settings: Settings) -> Iterator[Entry]:
+    """The recordings behind the sources; where there are none, the lyrics."""
+    found = settings.entries()
+    first = next(found, None)
+    if first:
+        return chain([first], found)
+    return islice(scan_lyrics(settings.source, None, settings.exclusions()), settings.limit)
+
+
+def _findings(entry: Entry, target: str) -> Iterator[Finding]:
     try:
+        if entry.problem:
+            raise InputError(Reason.CORRUPT, entry.uri, entry.problem)
         text = read_text(entry)
     except InputError as error:
         yield Finding("text", 1, "unreadable", error.detail)
         return
-    yield from normalize_tags(text.get("tags", ""))[1]
-    yield from normalize_lyrics(text.get("lyrics", ""))[1]
+    lyrics = text.get("lyrics", "")
+    if target == "songbloom":
+        yield from song_structure(lyrics).findings
+        yield from unreadable_lines(lyrics)
+    else:
+        if not is_lyric_file(entry.uri):
+            yield from normalize_tags(text.get("tags", ""))[1]
+        yield from normalize_lyrics(lyrics)[1]
 
 
 @contextmanager

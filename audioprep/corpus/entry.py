@@ -14,6 +14,9 @@ import pyarrow as pa
 
 TEXT_COLUMNS = ("tags", "lyrics", "prompt", "license", "source")
 
+# Files that are lyrics themselves.
+LYRIC_SUFFIXES = (".lyrics", ".lrc", ".txt")
+
 # Names under which other tools' manifests and side-cars keep the same things.
 ALIASES = {
     "tag": "tags",
@@ -82,6 +85,16 @@ def split_embedded(uri: str) -> tuple[str, int] | None:
     """The container's uri and the row number, where `uri` names audio inside a Parquet or Arrow file."""
     match = re.fullmatch(r"(.+\.(?:parquet|arrow))#row=(\d+)", uri, re.DOTALL)
     return (match[1], int(match[2])) if match else None
+
+
+def is_table_row(uri: str) -> bool:
+    """Whether `uri` names a row of a table, beside which nothing can lie."""
+    return re.search(r"#(?:row|line)=\d+$", uri) is not None
+
+
+def is_lyric_file(uri: str) -> bool:
+    """Whether `uri` names a file of lyrics, and no recording."""
+    return uri.lower().endswith(LYRIC_SUFFIXES)
 
 
 def text_fields(record: Mapping[str, object]) -> dict[str, Any]:

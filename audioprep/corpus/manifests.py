@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,16 @@ def read_saved_dataset(path: str) -> Iterator[Entry]:
 
 
 def _read_parquet(path: str) -> Iterator[Entry]:
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"{path}: not a readable Parquet manifest: {error}") from error
-    with file:
+    with _open_parquet(path) as file:
         rows = (row for batch in file.iter_batches(1024) for row in _rows(batch))
         yield from _table_entries(path, file.schema_arrow, rows, split="")
+
+
+def _open_parquet(path: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"{path}: not a readable Parquet manifest: {error}") from error
 
 
 def _rows(batch: pa.RecordBatch) -> Iterable[dict[str, Any]]:
@@ -103,34 +106,89 @@ def _is_embedded_audio(type_: pa.DataType) -> bool:
 
 def _read_lines(path: str) -> Iterator[Entry]:
     column = None
+    for place, record in _json_records(path):
+        if isinstance(record, Entry):
+            yield record
+            continue
+        column = column or _path_column(path, list(record))
+        yield _entry(path, place, record.pop(column, None), record)
+
+
+def _json_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Entry]]:
+    """The objects of a file of JSON lines with their places; an entry with a `problem` for a line that is none."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            place = f"line={number}"
             try:
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not a JSON object")
             except ValueError as error:
-                yield _problem(path, f"line={number}", f"line {number} of the manifest cannot be read: {error}")
-                continue
-            column = column or _path_column(path, list(record))
-            yield _entry(path, f"line={number}", record.pop(column, None), record)
+                record = _problem(path, place, f"line {number} of the manifest cannot be read: {error}")
+            yield place, record
 
 
 def _read_csv(path: str) -> Iterator[Entry]:
+    column = None
+    for place, record in _csv_records(path, _path_column):
+        column = column or _path_column(path, list(record))
+        yield _entry(path, place, record.pop(column, None), record)
+
+
+def _csv_records(path: str, column_of: Callable[[str, list[str]], str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a table with their places; `column_of` looks at the header, and may refuse it."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             delimiter = max(",\t|;", key=header.count)
             file.seek(0)
             reader = csv.DictReader(file, delimiter=delimiter, restkey="", restval="")
-            column = _path_column(path, list(reader.fieldnames or []))
+            column_of(path, list(reader.fieldnames or []))
             for record in reader:
                 record.pop("", None)
-                yield _entry(path, f"line={reader.line_num}", record.pop(column, None), dict(record))
+                yield f"line={reader.line_num}", dict(record)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path}: not a readable CSV manifest: {error}. Save it as UTF-8.") from error
+
+
+def read_lyric_table(path: str) -> Iterator[Entry]:
+    """Gives an entry for every row of a CSV, TSV, JSONL or Parquet table that has `lyrics`.
+
+    Raises:
+        UsageError: no such column, or the table cannot be read at all.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".parquet":
+        records = _parquet_records(path)
+    else:
+        records = _json_records(path) if suffix in (".jsonl", ".ndjson") else _csv_records(path, _lyrics_column)
+    column = None
+    for place, record in records:
+        if isinstance(record, Entry):
+            yield record
+            continue
+        column = column or _lyrics_column(path, list(record))
+        if (fields := text_fields(record)).get("lyrics", "").strip():
+            yield Entry(f"{path_to_uri(path)}#{place}", **fields)
+
+
+def _parquet_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Entry]]:
+    with _open_parquet(path) as file:
+        _lyrics_column(path, file.schema_arrow.names)
+        rows = (row for batch in file.iter_batches(1024) for row in _rows(batch))
+        for index, row in enumerate(rows):
+            yield f"row={index}", row
+
+
+def _lyrics_column(path: str, names: list[str]) -> str:
+    found = next((name for name in names if name.lower() == "lyrics"), None)
+    if found is None:
+        raise UsageError(
+            f"{path}: no column `lyrics`. Found: {', '.join(names) or 'none'}. Call the one with lyrics so."
+        )
+    return found
 
 
 def _path_column(path: str, names: list[str]) -> str:

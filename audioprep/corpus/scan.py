@@ -49,9 +49,19 @@ def scan(
     Raises:
         UsageError: a source does not exist, or a manifest has no column with paths.
     """
+    return sorted_entries(_all_entries(sources), on_found, exclude, on_excluded)
+
+
+def sorted_entries(
+    entries: Iterable[Entry],
+    on_found: Callable[[int], None] | None,
+    exclude: Exclusions,
+    on_excluded: Callable[[str], None],
+) -> Iterator[Entry]:
+    """Sorts entries by uri, leaves out those that come twice or are excluded, and numbers those of one uri."""
     excluded = 0
     with tempfile.TemporaryDirectory(prefix="audioprep-scan-") as folder:
-        runs = _write_sorted_runs(_all_entries(sources), Path(folder), on_found)
+        runs = _write_sorted_runs(entries, Path(folder), on_found)
         merged = heapq.merge(*(_read_run(run) for run in runs))
         for uri, same_uri in groupby(merged, key=attrgetter("uri")):
             if exclude.match(uri):

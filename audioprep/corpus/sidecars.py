@@ -1,11 +1,12 @@
-"""Reads the text that lies beside an audio file: `NAME.txt` tags, `NAME.lyrics`, `NAME.json`."""
+"""Reads the text that lies beside an audio file: `NAME.txt` tags, `NAME.lyrics`, `NAME.json`; and files of lyrics."""
 
 from __future__ import annotations
 
 import json
 import os
 
-from audioprep.corpus.entry import TEXT_COLUMNS, Entry, split_embedded, text_fields, uri_to_path
+from audioprep.corpus.encodings import decode
+from audioprep.corpus.entry import TEXT_COLUMNS, Entry, is_lyric_file, is_table_row, text_fields, uri_to_path
 from audioprep.errors import InputError, Reason
 
 _PLAIN = {".txt": "tags", ".lyrics": "lyrics"}
@@ -13,7 +14,7 @@ _MAX_BYTES = 10 * 2**20  # a side-car larger than this is something else under t
 
 
 def read_text(entry: Entry) -> dict[str, str]:
-    """Gives the text columns of an entry: what its manifest says, else what lies beside the file.
+    """Gives the text columns of an entry: what its manifest says, else what lies beside the file, or what the file is.
 
     Returns:
         Values for `tags lyrics prompt license source split metadata`; an absent one is missing.
@@ -23,7 +24,12 @@ def read_text(entry: Entry) -> dict[str, str]:
             written would be a silent loss, so the item fails by name.
     """
     found: dict[str, str] = {}
-    if split_embedded(entry.uri) is None:
+    if is_lyric_file(entry.uri):
+        path = uri_to_path(entry.uri)
+        if not os.path.exists(path):
+            raise InputError(Reason.NOT_FOUND, entry.uri, "the file is not there any more")
+        found["lyrics"] = _read(entry.uri, path, "the file")
+    elif not is_table_row(entry.uri):
         stem = os.path.splitext(uri_to_path(entry.uri))[0]
         described = _read(entry.uri, stem + ".json")
         if described:
@@ -36,18 +42,19 @@ def read_text(entry: Entry) -> dict[str, str]:
     return found | {name: value for name in columns if (value := getattr(entry, name))}
 
 
-def _read(uri: str, path: str) -> str:
+def _read(uri: str, path: str, called: str = "") -> str:
+    called = called or f"side-car {path}"
     try:
         if os.path.getsize(path) > _MAX_BYTES:
-            raise InputError(Reason.UNSUPPORTED, uri, f"side-car {path} is over 10 MiB: is it text?")
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
+            raise InputError(Reason.UNSUPPORTED, uri, f"{called} is over 10 MiB: is it text?")
+        with open(path, "rb") as file:
+            return decode(file.read())
     except FileNotFoundError:
         return ""
-    except UnicodeDecodeError as error:
-        raise InputError(Reason.CORRUPT, uri, f"side-car {path} is not UTF-8: save it as UTF-8") from error
+    except ValueError as error:
+        raise InputError(Reason.CORRUPT, uri, f"{called} {error}") from error
     except OSError as error:
-        raise InputError(Reason.UNREADABLE, uri, f"side-car {path} cannot be read: {error.strerror}") from error
+        raise InputError(Reason.UNREADABLE, uri, f"{called} cannot be read: {error.strerror}") from error
 
 
 def _parse(uri: str, path: str, text: str) -> dict[str, object]:

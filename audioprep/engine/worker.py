@@ -118,7 +118,9 @@ def _known_ids(task: Task, stores: dict[str, Store]) -> dict[int, str]:
 
 def _same_content(outcome: Outcome, entries: list[Entry], known: dict[int, str]) -> Outcome:
     """The outcome, or a failure where the file is no longer the one that other columns were computed from."""
-    if isinstance(outcome, Failed) or outcome.columns.get("id") == known.get(outcome.row, outcome.columns.get("id")):
+    if isinstance(outcome, Failed) or "id" not in outcome.columns:
+        return outcome
+    if outcome.columns["id"] == known.get(outcome.row, outcome.columns["id"]):
         return outcome
     detail = "has changed since its other columns were computed; --overwrite computes all of them anew"
     return Failed(outcome.row, InputError(Reason.CHANGED, entries[outcome.row].uri, detail))

@@ -24,8 +24,8 @@ from audioprep.export.heartmula import (
     token_fault,
     without_ending,
 )
-from audioprep.export.timed_lyrics import sung_between, timed_lines
 from audioprep.text.heartmula import normalize_lyrics, normalize_tags
+from audioprep.text.timed_lyrics import sung_between, timed_lines
 
 Long = Literal["segment", "segment-all", "drop"]
 

@@ -24,7 +24,7 @@ def read_tables(dataset: Dataset, shard: dict[str, Any], columns: Sequence[str] 
     Args:
         dataset: the shard set.
         shard: one of its shards.
-        columns: only these are needed; of a tar, all come.
+        columns: only these.
 
     Raises:
         ValueError: a tar that is not as audioprep writes it.
@@ -41,10 +41,14 @@ def read_tables(dataset: Dataset, shard: dict[str, Any], columns: Sequence[str] 
         for row in _tar_rows(tar):
             rows.append(row)
             if len(rows) == _ROWS:
-                yield to_table(rows, _schema(dataset, rows[0]))
+                yield _selected(to_table(rows, _schema(dataset, rows[0])), columns)
                 rows = []
     if rows:
-        yield to_table(rows, _schema(dataset, rows[0]))
+        yield _selected(to_table(rows, _schema(dataset, rows[0])), columns)
+
+
+def _selected(table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    return table if columns is None else table.select(list(columns))
 
 
 def _tar_rows(tar: tarfile.TarFile) -> Iterator[dict[str, Any]]:

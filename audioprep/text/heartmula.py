@@ -12,27 +12,16 @@ import re
 import unicodedata
 
 from audioprep.text.findings import Finding
+from audioprep.text.sections import INSTRUMENTAL, section_of
+from audioprep.text.sections import SECTIONS as NAMES
 
-SECTIONS = ("Intro", "Verse", "Prechorus", "Chorus", "Bridge", "Outro")
+SECTIONS = tuple(map(str.capitalize, NAMES))
 LONGEST_TAG = 5  # words; more of them are a sentence
 
-_NAMES = {name.lower(): name for name in SECTIONS} | {
-    "opening": "Intro", "イントロ": "Intro", "前奏": "Intro",
-    "verso": "Verse", "estrofa": "Verse", "strophe": "Verse", "couplet": "Verse", "aメロ": "Verse", "主歌": "Verse",
-    "build": "Prechorus", "bメロ": "Prechorus", "导歌": "Prechorus", "precoro": "Prechorus", "prerefrain": "Prechorus",
-    "hook": "Chorus", "refrain": "Chorus", "refrão": "Chorus", "refrao": "Chorus", "coro": "Chorus",
-    "estribillo": "Chorus", "postchorus": "Chorus", "サビ": "Chorus", "副歌": "Chorus",
-    "puente": "Bridge", "ponte": "Bridge", "pont": "Bridge", "cメロ": "Bridge", "桥段": "Bridge",
-    "ending": "Outro", "coda": "Outro", "アウトロ": "Outro", "尾奏": "Outro",
-}  # fmt: skip
 _SECTION_LINES = {f"[{name}]" for name in SECTIONS}
 _BRACKETS = str.maketrans("【】［］〔〕", "[][][]")
 _TIMESTAMP = re.compile(r"[\[<]\d+:\d\d(?:[.:]\d+)?[\]>] ?")
 _LRC_HEAD = re.compile(r"\[(?:ar|ti|al|au|by|la|length|offset|re|ve|#): ?[^\]]*\]", re.IGNORECASE)
-# In brackets, before a colon, or one of the six names alone.
-_HEADING = re.compile(
-    rf"\[([^\]]*)\]|[(（]([^)）]*)[)）]|([^:：]*)[:：]|((?:{'|'.join(SECTIONS)}|Pre-Chorus) ?\d*)", re.IGNORECASE
-)
 _INLINE = re.compile(r" ?\[[^\]]*\] ?")
 _REPEAT = re.compile(r"[(\[]? ?(?:[x×] ?\d+|\d+ ?[x×]|repeat(?: \d+)?|bis) ?[)\]]?$", re.IGNORECASE)
 _NO_SINGING = re.compile(r"[\[(]?(?:instrumental|inst|no lyrics|no vocals?|n/?a|none)[\])]?\.?", re.IGNORECASE)
@@ -105,9 +94,9 @@ def _line(line: str) -> tuple[str, list[tuple[str, str, str | None]]]:
     timeless = _LRC_HEAD.sub("", _TIMESTAMP.sub("", text)).strip()
     if timeless != text:
         found.append(("time", text, timeless))
-    heading = _HEADING.fullmatch(timeless)
-    section = _section(next(filter(None, heading.groups()), "")) if heading else None
-    if section:
+    name = section_of(timeless)
+    if name and name != INSTRUMENTAL:
+        section = f"[{name.capitalize()}]"
         if section != timeless:
             found.append(("section", timeless, section))
         return section, found
@@ -118,13 +107,6 @@ def _line(line: str) -> tuple[str, list[tuple[str, str, str | None]]]:
     if _REPEAT.search(timeless):
         found.append(("repeat-mark", timeless, None))
     return timeless, found
-
-
-def _section(heading: str) -> str | None:
-    """The section line that a heading stands for, such as `Verse 2: quiet` or `final chorus`, if the model has one."""
-    words = re.findall(r"[^\W\d_]+", re.sub(r"(pre|post)[- ]", r"\1", heading.lower()))
-    name = next((_NAMES[word] for word in (*words[:1], *words[-1:]) if word in _NAMES), None)
-    return f"[{name}]" if name else None
 
 
 def _clean(text: str) -> str:

@@ -45,7 +45,7 @@ def test_what_normalizing_mends_is_no_problem(cli: Cli, songs: Path):
 
 
 def test_unreadable_text_is_a_finding(cli: Cli, songs: Path):
-    (songs / "good.txt").write_bytes(b"\xff\xfe")
+    (songs / "good.txt").write_bytes("ã".encode("latin-1"))
     problems = cli("lint", songs, "--json").json["problems"]
     assert any("good.wav" in problem and "UTF-8" in problem for problem in problems)
 

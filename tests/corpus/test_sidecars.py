@@ -39,7 +39,8 @@ def test_nothing_beside(song: Path):
     [
         (".json", b"{", Reason.CORRUPT, "is not valid JSON"),
         (".json", b"[]", Reason.CORRUPT, "is not a JSON object"),
-        (".txt", b"\xff\xfe\x00", Reason.CORRUPT, "is not UTF-8"),
+        (".txt", b"\xff\xfe\x00", Reason.CORRUPT, "is damaged UTF-16"),
+        (".lyrics", "さくら".encode("cp932"), Reason.CORRUPT, "is not UTF-8.*Shift-JIS"),
         (".lyrics", b"x" * (10 * 2**20 + 1), Reason.UNSUPPORTED, "is over 10 MiB"),
     ],
 )
