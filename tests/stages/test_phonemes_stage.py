@@ -20,7 +20,8 @@ FOR_SONGBLOOM = {"reading": Settings(inventory=SONGBLOOM), "layout": "songbloom"
 
 
 def outcome(lyrics: str, **options: Any) -> Outcome:
-    stage = Phonemize(**{"reading": Settings()} | options)
+    own: dict[str, Any] = {"reading": Settings()} | options
+    stage = Phonemize(**own)
     ((_, found),) = Phonemize.run([stage], [Entry("/songs.csv#line=2", lyrics=lyrics)], Resources())
     return found
 

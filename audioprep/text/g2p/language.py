@@ -42,7 +42,7 @@ def script_of(char: str) -> Script:
 
 def runs(text: str) -> list[tuple[Script, str]]:
     """A text cut where the script changes; what is no letter belongs to the letters before it, or to the first ones."""
-    script: Script = next((found for char in text if (found := script_of(char))), "")
+    script = next(filter(None, map(script_of, text)), "")
     scripts = [script := script_of(char) or script for char in text]
     pieces: list[tuple[Script, str]] = []
     for script, group in groupby(zip(scripts, text, strict=True), itemgetter(0)):
