@@ -16,7 +16,7 @@ another band, in another tempo and key), and different pieces over one loop of d
 | fingerprint | ours: what aligned fingerprints have in common, at any speed and pitch that they are looked for at |
 | others | ours: modes of histograms, likewise on tokens of mel-rvq, corrected for the noise of short recordings |
 
-Exits 1 where the best of ours finds less of any kind than both others.
+Exits 1 where fingerprints find less of any kind than chromaprint or the fork at that precision, or less than aimed at.
 
 Run: `python bench/dedup_quality.py [--pieces 320] [--renders DIR] [--folder DIR] [--json FILE]`. Copies, tokens and
 fingerprints are kept in the folder, 7 GB in all; a second run takes minutes.
@@ -50,6 +50,8 @@ PRECISION = 0.999
 FIRST_SECONDS = 120
 BLOCK = 128
 ALIKE = ("cover", "loop")
+AIMS = dict.fromkeys(("mp3-64k", "ogg", "resample", "gain", "trim", "eq", "noise", "fade"), 0.99)
+AIMS |= {"shift": 0.95, "excerpt": 0.95}
 Column = dict[str, Any]
 
 
@@ -173,7 +175,7 @@ def table(columns: list[Column]) -> str:
 
 
 def main() -> None:
-    """Compares, prints the table, and exits with 1 where ours is behind both others."""
+    """Compares, prints the table, and exits with 1 where fingerprints are behind."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pieces", type=int, default=320)
     parser.add_argument("--renders", type=Path, default=default_folder())
@@ -196,9 +198,8 @@ def main() -> None:
         arguments.json.write_text(
             json.dumps({"pieces": len(originals), "columns": columns}, indent=1), encoding="utf-8"
         )
-    best = {kind: max(one["recall"][kind] for one in columns[4:]) for kind in columns[0]["recall"]}
-    theirs = {kind: max(columns[place]["recall"][kind] for place in (0, 3)) for kind in best}
-    behind = [kind for kind in best if best[kind] < theirs[kind]]
+    theirs, fork, ours = columns[0]["recall"], columns[3]["recall"], columns[4]["recall"]
+    behind = [kind for kind in ours if ours[kind] < max(theirs[kind], fork[kind], AIMS.get(kind, 0))]
     if behind:
         sys.exit(f"behind: {', '.join(behind)}")
 

@@ -9,7 +9,7 @@ voice and that of an earlier piece share more than 0.3 of the shorter one's sequ
 not matter, nor do titles: they are missing or common ("Agnus", "movement 1").
 
 Beside them are recordings that are alike and no copies either: covers, each a piece played by another band in another
-tempo and key, and different pieces over one loop of drums. `pieces.json` tells what each file is.
+tempo and key, and different pieces over one loop of drums. `pieces-320.json` tells what each file is.
 
     python bench/score_renders.py [--pieces 320] [--out DIR]
 """
@@ -259,9 +259,9 @@ def make_renders(out: Path, pieces: int) -> dict[str, Any]:
         pieces: a list of `file` (relative to `out`), `score`, `tune`, `seconds` and how it is played;
         alike: a list of `one`, `other` (files) and `why` (cover or loop), which are no copies of each other.
     """
-    listing = out / "pieces.json"
-    if listing.exists() and (made := json.loads(listing.read_text("utf-8")))["asked"] == pieces:
-        return made
+    listing = out / f"pieces-{pieces}.json"
+    if listing.exists():
+        return json.loads(listing.read_text("utf-8"))
     (out / "pieces").mkdir(parents=True, exist_ok=True)
     (out / "alike").mkdir(exist_ok=True)
     known: list[set[bytes]] = []
@@ -291,7 +291,7 @@ def make_renders(out: Path, pieces: int) -> dict[str, Any]:
         seconds = pool.map(write, jobs, chunksize=4)
     for row, length in zip(rows, seconds, strict=False):
         row["seconds"] = length
-    made = {"asked": pieces, "sample_rate": RATE, "pieces": rows, "alike": alike, "seconds": sum(seconds)}
+    made = {"sample_rate": RATE, "pieces": rows, "alike": alike, "seconds": sum(seconds)}
     listing.write_text(json.dumps(made, indent=1), encoding="utf-8")
     return made
 

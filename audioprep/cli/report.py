@@ -20,7 +20,6 @@ def calibration_table(summary: dict[str, Any]) -> str:
     def row(label: str, values: list[Any], form: str) -> str:
         return f"  {label:12}" + "".join(f"{'-' if value is None else format(value, form):>8}" for value in values)
 
-    best = max(methods, key=lambda name: sum((methods[name]["recommended"] or {"recall": {}})["recall"].values()))
     lines = [
         f"  {summary['copies']} copies of {summary['recordings']} recordings; of each method, what is found at the",
         f"  threshold in use, and at the lowest one with a precision of {summary['aim']}",
@@ -31,13 +30,13 @@ def calibration_table(summary: dict[str, Any]) -> str:
         *(row(kind, [column and column["recall"][kind] for column in columns], ".2f") for kind in kinds),
         "",
     ]
-    if recommended := methods[best]["recommended"]:
-        lines.append(f"  best: {best} --similarity-threshold {recommended['threshold']:.4f}")
+    if recommended := methods[summary["best"]]["recommended"]:
+        lines.append(f"  best: {summary['best']} --similarity-threshold {recommended['threshold']:.4f}")
     else:
         lines.append("  no threshold has this precision")
-    lines.append("  most similar of different recordings; if they are copies, leave one out, and calibrate again:")
-    pairs = summary["most_similar_strangers"][:3]
-    lines += [f"    {pair['similarity']:.4f}  {pair['one']}, {pair['other']}" for pair in pairs]
+    if pairs := summary["most_similar_strangers"][:3]:
+        lines.append("  most similar of different recordings; if they are copies, leave one out, and calibrate again:")
+        lines += [f"    {pair['similarity']:.4f}  {pair['one']}, {pair['other']}" for pair in pairs]
     return "\n".join([*lines, f"  picture     {summary['picture']}"])
 
 

@@ -67,15 +67,18 @@ def run(settings: Settings, console: Console) -> Summary:
             judgements[method.name] = judge(method.similarities(trial.files), trial)
             counter(number, len(methods))
     found = {method.name: findings(judgements[method.name], method.threshold, PRECISION) for method in methods}
+    best = max(found, key=lambda name: sum((found[name]["recommended"] or {"recall": {}})["recall"].values()))
     recordings = len(np.unique(trial.pieces))
     summary = {
         "recordings": recordings,
         "copies": len(trial.files) - recordings,
         "aim": PRECISION,
         "methods": found,
+        "best": best,
         "most_similar_strangers": [
             {"similarity": similarity, "one": trial.describe(one), "other": trial.describe(other)}
-            for one, other, similarity in judgements[methods[0].name].nearest
+            for one, other, similarity in judgements[best].nearest
+            if similarity > 0
         ],
         "picture": str(settings.out / "calibration.png"),
     }
@@ -90,18 +93,21 @@ def plan(settings: Settings) -> Summary:
 
 
 def _sample(settings: Settings) -> list[Path]:
-    """Recordings that lie evenly in the sorted corpus; of those with equal bytes the first alone."""
+    """Recordings that lie evenly in the sorted corpus; others for those that have the bytes of one before them."""
     uris = sorted(_uris(settings.source))
     count = min(settings.calibrate_files, len(uris))
-    places = np.linspace(0, len(uris) - 1, count).round().astype(int) if count else []
-    paths = [Path(uri_to_path(uris[place])) for place in places]
-    files = {content_id(str(path)): path for path in reversed(paths) if os.access(path, os.R_OK)}
+    evenly = np.linspace(0, len(uris) - 1, count).round().astype(int).tolist() if count else []
+    files: dict[str, Path] = {}
+    for place in dict.fromkeys([*evenly, *range(len(uris))]):
+        path = Path(uri_to_path(uris[place]))
+        if len(files) < count and os.access(path, os.R_OK):
+            files.setdefault(content_id(str(path)), path)
     return sorted(files.values())
 
 
 def _uris(source: list[str]) -> list[str]:
     if shards := shard_set(source):
-        tables = (table for shard in shards.shards() for table in read_tables(shards, shard))
+        tables = (table for shard in shards.shards() for table in read_tables(shards, shard, ["uri"]))
         uris = {uri for table in tables for uri in table.column("uri").to_pylist()}
     else:
         uris = {entry.uri for entry in scan(source) if not entry.problem}
