@@ -18,6 +18,7 @@ from audioprep.dedup.histograms import Mode
 from audioprep.dedup.outputs import PathFormat, write_outputs
 from audioprep.dedup.report import REPORT, write_report
 from audioprep.dedup.report_pairs import pairs_to_show
+from audioprep.dedup.sound import tell_remasters
 from audioprep.encoders import fingerprint
 from audioprep.engine.layout import Layout
 from audioprep.errors import UsageError
@@ -79,6 +80,8 @@ def run(settings: Settings, console: Console) -> Summary:
             order = None
             dropped = drop_copies(recordings, comparison.kept_from, pairs)
         dropped = comparison.described(dropped)
+        with console.counter("Listening") as counter:
+            dropped = tell_remasters(dropped, recordings, comparison.others, counter)
         summary = _summary(settings, corpus, comparison, dropped)
         _report(settings, comparison, order, dropped, summary, console)
         write_outputs(settings.out, comparison.others, recordings, dropped, summary, settings.exclude_path_format)

@@ -27,7 +27,8 @@ Relation = Literal[
 - exact-copy: the same bytes
 - same-sound: the same fingerprint from beginning to end, as lossless copies have it
 - near-duplicate: similar histograms; there are no fingerprints that would tell more
-- re-encode: the same recording from beginning to end, in another encoding, loudness or equalization
+- re-encode: the same recording from beginning to end, in another encoding, or more or less loud
+- remaster: likewise, but the levels of its bands differ, too
 - excerpt: one is a part of the other
 - shifted-cut: each has something that the other one lacks
 - speed, tempo, pitch: played faster or slower, with or without its pitch, or higher or lower

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioprep.corpus.content import local_file
+from audioprep.dedup.sound import read_part
 from audioprep.errors import InputError, Reason
 
 RATE = 48_000
@@ -52,7 +53,7 @@ def cut_clip(uri: str, start: float, seconds: float) -> Clip:
         SystemFault: the machine is at fault.
     """
     with local_file(uri) as path:
-        samples = _read(path, round(start * RATE), round((start + seconds) * RATE))
+        samples = read_part(path, start, seconds, RATE)
     if not len(samples):
         detail = f"it ends before {start:.1f} s: it is not the file that was compared; run the command again"
         raise InputError(Reason.CHANGED, uri, detail)
@@ -114,22 +115,6 @@ def png(levels: NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
-
-
-def _read(path: str, first: int, last: int) -> NDArray[np.float32]:
-    """Samples `first` to `last`, or to the end."""
-    from audioprep.audio import open_audio
-
-    parts = [np.empty(0, np.float32)]
-    end = 0
-    with open_audio(path, sample_rate=RATE, channels=1) as stream:
-        for block in stream:
-            begin, end = end, end + block.shape[1]
-            if end > first:
-                parts.append(block[0, max(first - begin, 0) : last - begin])
-            if end >= last:
-                break
-    return np.concatenate(parts)
 
 
 def _data_uri(kind: str, data: bytes) -> str:

@@ -131,7 +131,7 @@ def _syllables(run: str) -> tuple[list[str], list[str]]:
         neutral_tone_with_five=True,
         tone_sandhi=True,
         v_to_u=False,
-        errors=lambda chars: list(chars),
+        errors=lambda chars: list(chars),  # pyright: ignore[reportArgumentType]
     )
     for syllable in read:
         if script_of(syllable[0]) == "han" or not (parts := split_syllable(syllable)):
