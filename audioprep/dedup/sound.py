@@ -18,10 +18,10 @@ from audioprep.errors import InputError
 _RATE = 16_000
 _START, _SECONDS = 5.0, 15.0  # of what is compared: openings fade in
 _HOP = _RATE // 2
-_EDGES = np.geomspace(60, 6000, 21)  # of bands, in Hz: what every codec keeps
-_RANGE = 50.0  # dB below the loudest point; what is softer is noise
-# Of lossy copies up to 0.11, of ones with 6 dB more bass and less treble from 1.0 on (seen of renders of scores).
-_REMASTERED = 0.5
+_EDGES = np.geomspace(60, 4000, 21)  # of bands, in Hz: what every codec keeps
+_RANGE = 45.0  # dB below the loudest point; what is softer is noise
+_LEAST = 5  # half seconds in which a band is heard
+_REMASTERED = 1.0  # dB; figures are in docs/dedup.md
 
 
 def tell_remasters(
@@ -57,7 +57,9 @@ def tell_remasters(
 
 
 def level_difference(keep: str, drop: str, alignment: Alignment) -> float:
-    """By how much the levels of bands differ, in dB, but for one gain: the median over bands and half seconds.
+    """How far apart two recordings are in loudness, in dB, beside one gain for all.
+
+    That is the root mean square of what bands, or half seconds if that is more, are louder (medians of each).
 
     Args:
         keep: uri of a recording.
@@ -73,10 +75,12 @@ def level_difference(keep: str, drop: str, alignment: Alignment) -> float:
     frames = min(len(ones), len(others))
     ones, others = ones[:frames], others[:frames]
     loud = (ones > ones.max(initial=-200) - _RANGE) & (others > others.max(initial=-200) - _RANGE)
+    loud &= loud.sum(axis=0) >= _LEAST
     if not loud.any():
         return 0.0
-    apart = (ones - others)[loud]
-    return float(np.median(np.abs(apart - np.median(apart))))
+    louder = np.ma.masked_array(ones - others, ~loud)
+    louder -= np.ma.median(louder)
+    return max(float(np.ma.sqrt((np.ma.median(louder, axis=axis) ** 2).mean())) for axis in (0, 1))
 
 
 def _levels(uri: str, start: float) -> NDArray[np.float64]:
