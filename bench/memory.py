@@ -27,13 +27,13 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=6.0, help="length of the long file")
     parser.add_argument("--codec", default="mel-rvq")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
-    options = parser.parse_args()
+    options, further = parser.parse_known_args()  # what it does not know is for `audioprep tokenize`
 
     with tempfile.TemporaryDirectory() as folder:
         short, long = Path(folder, "minute.mp3"), Path(folder, "hours.mp3")
         write_minute(short)
         ffmpeg("-stream_loop", str(round(options.hours * 60) - 1), "-i", short, "-c", "copy", long)
-        peaks = {path.stem: peak_of_tokenize(path, options.codec) for path in (short, long)}
+        peaks = {path.stem: peak_of_tokenize(path, options.codec, further) for path in (short, long)}
     growth = peaks["hours"] - peaks["minute"]
     if options.json:
         print(json.dumps({"hours": options.hours, "codec": options.codec, "peak_mb": peaks, "growth_mb": growth}))
@@ -58,10 +58,10 @@ def ffmpeg(*arguments: str | Path) -> None:
     subprocess.run(command, check=True)
 
 
-def peak_of_tokenize(path: Path, codec: str) -> float:
+def peak_of_tokenize(path: Path, codec: str, further: list[str]) -> float:
     """The greatest resident memory, in MB (10^6 bytes), of one worker that tokenizes one file."""
     out = path.with_suffix(".shards")
-    arguments = ["tokenize", str(path), "--out", str(out), "--codec", codec, "--workers", "1", "--quiet"]
+    arguments = ["tokenize", str(path), "--out", str(out), "--codec", codec, "--workers", "1", "--quiet", *further]
     process = psutil.Popen([sys.executable, "-m", "audioprep", *arguments], stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
