@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +25,7 @@ from audioprep.dedup.extracts import ABOUT, extract_shards
 from audioprep.dedup.matching import Match, find
 from audioprep.dedup.prints import CODEBOOKS, Index, Prints
 from audioprep.engine.commit import atomic_path
+from audioprep.errors import SystemFault
 from audioprep.shards.columns import to_arrays
 from audioprep.shards.dataset import Dataset
 
@@ -118,6 +121,9 @@ def find_matches(
 
     Returns:
         `MATCH`, by `one`, then `other`; of a pair among `ones`, `one` is the smaller.
+
+    Raises:
+        SystemFault: a process was ended from outside, or the disk is full or broken.
     """
     references = ones if others is None else others
     parts = [
@@ -165,8 +171,17 @@ def _run(parts: list[_Part], workers: int) -> Iterator[None]:
     if processes < 2:
         yield from map(_search, parts)
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
         yield from pool.map(_search, parts)
+    except BrokenProcessPool as error:
+        raise SystemFault(
+            "a process that compares fingerprints was ended from outside, by a lack of memory for instance. "
+            "The same command goes on where it stopped; with --workers 1 it takes less memory"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _search(part: _Part) -> None:
