@@ -40,7 +40,7 @@ class Chords(NamedTuple):
 def marked_chords(song: Song) -> Chords:
     """Those of markers `ROOT_QUALITY_BASS`, as the Compound Word Transformer's analyser writes them.
 
-    Other markers (`global_bpm_120`, `Boundary_…`, a qualities that there is no word for) are passed over.
+    Other markers (`global_bpm_120`, `Boundary_…`, a quality that there is no word for) are passed over.
     """
     places = {name: place for place, name in enumerate(chord_values())}
     times, ids = [], []
