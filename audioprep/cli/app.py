@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioprep.cli import encoding, exports, shard_sets
+from audioprep.cli import encoding, exports, shard_sets, symbolic
 from audioprep.cli.execute import (
     INTERRUPTED,
     OK,
@@ -136,6 +136,7 @@ for command in (
     encoding.tokenize,
     encoding.encode,
     encoding.import_tokens,
+    symbolic.midi,
     shard_sets.inspect,
     shard_sets.verify,
     shard_sets.listen,
@@ -151,6 +152,7 @@ for command in (
     app.command()(command)
 fit.command("mel-rvq")(encoding.fit_mel_rvq)
 fit.command("muq-vq")(encoding.fit_muq_vq)
+fit.command("midi-bpe")(symbolic.fit_midi_bpe)
 export.command("stable-audio")(exports.export_stable_audio)
 export.command("simpletuner")(exports.export_simpletuner)
 app.add_typer(fit, name="fit")

@@ -26,6 +26,7 @@ from audioprep.cli.options import (
     Splits,
     Weights,
     Workers,
+    parsed_splits,
 )
 
 
@@ -64,7 +65,7 @@ def tokenize(
     """
     options = settings_of(locals())
     del options["setting"]
-    options["splits"] = guarded(lambda: _splits(splits))
+    options["splits"] = guarded(lambda: parsed_splits(splits))
     options["codec_settings"] = guarded(lambda: key_values(setting or []))
     execute("tokenize", options, dry_run, json, quiet)
 
@@ -110,7 +111,7 @@ def encode(
     for name in ("encoder", "weights", "setting", "column"):
         del options[name]
     options["source"] = source or []
-    options["splits"] = guarded(lambda: _splits(splits))
+    options["splits"] = guarded(lambda: parsed_splits(splits))
     options["encoders"] = guarded(lambda: _encoder_choices(encoder, weights, column, setting or []))
     execute("encode", options, dry_run, json, quiet)
 
@@ -147,7 +148,7 @@ def import_tokens(
     Example: audioprep import-tokens ~/songs --out shards --codec heartcodec --tokens '~/tokens/{stem}.npy'
     """
     options = settings_of(locals())
-    options["splits"] = guarded(lambda: _splits(splits))
+    options["splits"] = guarded(lambda: parsed_splits(splits))
     execute("import-tokens", options, dry_run, json, quiet)
 
 
@@ -209,12 +210,6 @@ def fit_muq_vq(
     audioprep tokenize ~/music --out shards --codec muq-vq --set codebook=my.safetensors
     """
     execute("fit-muq-vq", settings_of(locals()), dry_run, json, quiet)
-
-
-def _splits(splits: str) -> dict[str, float]:
-    from audioprep.shards.split import parse_splits
-
-    return parse_splits(splits)
 
 
 def _encoder_choices(

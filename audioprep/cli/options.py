@@ -38,3 +38,10 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the faile
 Isolated = Annotated[
     bool, typer.Option("--isolated", help="Decode each file in its own process: for files of unknown origin.")
 ]
+
+
+def parsed_splits(splits: str) -> dict[str, float]:
+    """The shares of `--splits`."""
+    from audioprep.shards.split import parse_splits
+
+    return parse_splits(splits)

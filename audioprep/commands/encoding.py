@@ -25,12 +25,11 @@ from audioprep.stages.imported import ImportTokens
 from audioprep.stages.text import ReadText
 
 
-class RunSettings(CommandSettings):
-    """Settings of every command that runs encoders over a corpus."""
+class CorpusSettings(CommandSettings):
+    """Settings of every command that makes a shard set of a corpus."""
 
     source: list[str] = Field([], description="Files, folders, manifests, saved data sets.")
     out: Path = Field(description="Folder of the shard set.")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     format: Format = Field("parquet", description="parquet or webdataset.")
     splits: dict[str, float] = Field({"train": 1.0}, description="Share of each split.")
     shard_mb: PositiveInt = Field(512, description="Size of a shard before compression, in MiB.")
@@ -41,6 +40,29 @@ class RunSettings(CommandSettings):
     check: Check = Field("size", description="How a resumed run checks what is done: size or sha256.")
     retry_failed: bool = Field(False, description="Try the failed inputs again.")
     isolated: bool = Field(False, description="Decode each file in a process of its own.")
+
+    @property
+    def shards(self) -> ShardSettings:
+        return ShardSettings(self.format, self.splits, self.shard_mb * 2**20)
+
+    def options(self, device: str) -> Options:
+        """How the engine is to run."""
+        return Options(
+            workers=self.workers,
+            device=device,
+            part_size=self.part_size,
+            limit=self.limit,
+            overwrite=self.overwrite,
+            check=self.check,
+            retry_failed=self.retry_failed,
+            isolated=self.isolated,
+        )
+
+
+class RunSettings(CorpusSettings):
+    """Settings of every command that runs encoders over a corpus."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
 
 
 class EncoderChoice(CommandSettings):
@@ -88,16 +110,22 @@ def run_encoders(settings: RunSettings, choices: Sequence[Choice], console: Cons
     job, options = _job(settings, choices)
     with console.observer() as observer:
         totals = run_job(job, options, observer)
+    busy = totals["encoder_busy"]
+    return summary_of(settings.out, totals) | ({} if busy is None else {"encoder_busy": busy})
+
+
+def summary_of(out: Path, totals: dict[str, Any]) -> Summary:
+    """What a run's totals come to, for a person."""
     return {
-        "out": str(settings.out),
+        "out": str(out),
         "inputs": totals["inputs"],
         "rows": totals["rows"],
         "failed": totals["failed"],
-        "failures": str(settings.out / "failures.parquet") if totals["failed"] else "none",
+        "failures": str(out / "failures.parquet") if totals["failed"] else "none",
         "hours": totals["seconds"] / 3600,
         "num_frames": totals["num_frames"],
         "splits": {name: split["rows"] for name, split in totals["splits"].items()},
-    } | ({} if totals["encoder_busy"] is None else {"encoder_busy": totals["encoder_busy"]})
+    }
 
 
 def plan_encoders(settings: RunSettings, choices: Sequence[Choice], console: Console) -> Summary:
@@ -128,28 +156,25 @@ def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options
         out=settings.out,
         stages=(ReadText(), *stages),
         encoders={stage.column: stage.spec.to_dict() | stage.origin for stage in stages},
-        shards=ShardSettings(settings.format, settings.splits, settings.shard_mb * 2**20),
+        shards=settings.shards,
     )
-    options = Options(
-        workers=settings.workers,
-        device=device,
-        part_size=settings.part_size,
-        limit=settings.limit,
-        overwrite=settings.overwrite,
-        check=settings.check,
-        retry_failed=settings.retry_failed,
-        isolated=settings.isolated,
-    )
-    return job, options
+    return job, settings.options(device)
 
 
 def _earlier_stages(out: Path) -> list[Encode | ImportTokens]:
-    """What made the columns that a shard set has already: they stay, and what is new in the corpus gets them too."""
+    """What made the columns that a shard set has already: they stay, and what is new in the corpus gets them too.
+
+    Raises:
+        UsageError: it holds scores.
+    """
+    stages = recorded_stages(out)
+    if any("tokenizer" in stage["origin"] for stage in stages.values()):
+        raise UsageError(f"{out}: holds the tokens of scores; choose another --out for audio")
     return [
         (ImportTokens if "tokens" in stage["origin"] else Encode)(
             **stage["origin"], spec=EncoderSpec.from_dict(stage["settings"]["encoder"]), column=column
         )
-        for column, stage in recorded_stages(out).items()
+        for column, stage in stages.items()
         if stage["origin"]
     ]
 

@@ -27,19 +27,24 @@ RUN_LENGTH = 20_000  # entries sorted in memory at once
 MERGE_BATCH = 256  # entries of each run in memory while merging
 
 
-def scan(sources: Iterable[str], on_found: Callable[[int], None] | None = None) -> Iterator[Entry]:
+def scan(
+    sources: Iterable[str],
+    on_found: Callable[[int], None] | None = None,
+    suffixes: frozenset[str] = AUDIO_SUFFIXES,
+) -> Iterator[Entry]:
     """Gives every input behind `sources`, sorted by uri, each once.
 
     Args:
         sources: files, folders (searched recursively, links followed, loops cut), CSV / TSV / JSONL /
             Parquet manifests, folders written by `datasets`' `save_to_disk`.
         on_found: called with the number of inputs found so far, now and then.
+        suffixes: of the files in a folder that are inputs, in small letters.
 
     Raises:
         UsageError: a source does not exist, or a manifest has no column with paths.
     """
     with tempfile.TemporaryDirectory(prefix="audioprep-scan-") as folder:
-        runs = _write_sorted_runs(_all_entries(sources), Path(folder), on_found)
+        runs = _write_sorted_runs(_all_entries(sources, suffixes), Path(folder), on_found)
         merged = heapq.merge(*(_read_run(run) for run in runs))
         for _, same_uri in groupby(merged, key=attrgetter("uri")):
             distinct = (entry for entry, _ in groupby(same_uri))
@@ -47,7 +52,7 @@ def scan(sources: Iterable[str], on_found: Callable[[int], None] | None = None) 
                 yield replace(entry, ordinal=ordinal)
 
 
-def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:
+def _all_entries(sources: Iterable[str], suffixes: frozenset[str]) -> Iterator[Entry]:
     for source in sources:
         path = os.path.abspath(os.path.expanduser(source))
         if not os.path.lexists(path):
@@ -55,14 +60,14 @@ def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:
         if is_saved_dataset(path):
             yield from read_saved_dataset(path)
         elif os.path.isdir(path):
-            yield from _walk(path, ancestors=frozenset())
+            yield from _walk(path, suffixes, ancestors=frozenset())
         elif path.lower().endswith(MANIFEST_SUFFIXES):
             yield from read_manifest(path)
         else:
             yield Entry(path_to_uri(path), size=_size(path))
 
 
-def _walk(folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+def _walk(folder: str, suffixes: frozenset[str], ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
     """Walks a folder; a link that leads back to one of its own ancestors is not followed."""
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
@@ -77,12 +82,12 @@ def _walk(folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]
     with listing:
         for found in listing:
             is_folder = _is_folder(found)
-            if os.path.splitext(found.name)[1].lower() in AUDIO_SUFFIXES:
+            if os.path.splitext(found.name)[1].lower() in suffixes:
                 yield Entry(path_to_uri(found.path), size=0 if is_folder else _size(found.path))
             if is_folder:
                 subfolders.append(found.path)
     for subfolder in subfolders:
-        yield from _walk(subfolder, ancestors | {identity})
+        yield from _walk(subfolder, suffixes, ancestors | {identity})
 
 
 def _is_folder(found: os.DirEntry[str]) -> bool:

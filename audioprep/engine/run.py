@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from audioprep.audio.formats import AUDIO_SUFFIXES
 from audioprep.corpus.scan import scan
 from audioprep.engine.assemble import (
     FAILURES_SCHEMA,
@@ -49,6 +50,8 @@ class Job:
         stages: what is computed for each item; the first gives the text, the last is what progress counts.
         encoders: spec of the encoder behind each column that has one, for `dataset.json`.
         shards: how the result is cut.
+        suffixes: of the files in a folder that are inputs.
+        what: they are, for messages.
     """
 
     sources: tuple[str, ...]
@@ -56,6 +59,8 @@ class Job:
     stages: tuple[Stage, ...]
     encoders: dict[str, dict[str, Any]]
     shards: ShardSettings = field(default_factory=ShardSettings)
+    suffixes: frozenset[str] = AUDIO_SUFFIXES
+    what: str = "audio files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ def preview(job: Job, options: Options, observer: Observer) -> Preview:
 
     def counted() -> Iterator[Any]:
         nonlocal inputs
-        for entry in islice(scan(job.sources, observer.scanning), options.limit):
+        for entry in islice(scan(job.sources, observer.scanning, job.suffixes), options.limit):
             inputs += 1
             yield entry
 
@@ -146,12 +151,12 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
             layout.clear()
         _refuse_changed_settings(layout, job.stages)
         sweep(layout.scratch)
-        found = islice(scan(job.sources, observer.scanning), options.limit)
+        found = islice(scan(job.sources, observer.scanning, job.suffixes), options.limit)
         plan = Plan(layout.plan)
         plan = plan.extend(plan.new_entries(found), layout.scratch, options.part_size)
         if not plan.parts:
             sources = ", ".join(job.sources) or f"{job.out}: no source is given, and nothing is there"
-            raise UsageError(f"{sources}: no audio files found. See `audioprep tokenize --help`.")
+            raise UsageError(f"{sources}: no {job.what} found. See `audioprep --help`.")
         write_json(layout.run, _recorded(job.stages), layout.scratch)
         stores = _stores(layout, job.stages)
         meter = Meter(observer.progress)

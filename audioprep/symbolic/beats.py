@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from audioprep.symbolic.song import BAR, QUARTER, Song, seconds_of
+from audioprep.symbolic.song import BAR, QUARTER, Song, Times, seconds_of
 
 FRAME_RATE = 50.0  # Hz, of the onset strength
 CENTRE_BPM, SPREAD_OCTAVES = 110.0, 0.9  # of the tempo that listeners expect
@@ -49,7 +49,7 @@ def track_beats(song: Song) -> Song:
     )
 
 
-def _onset_strength(onsets: NDArray[np.float64], velocity: NDArray[np.int64]) -> NDArray[np.float64]:
+def _onset_strength(onsets: Times, velocity: NDArray[np.int64]) -> NDArray[np.float64]:
     """How much begins in each frame `[T]`, smoothed over some 40 ms, of unit deviation."""
     frames = np.rint(onsets * FRAME_RATE).astype(np.int64)
     strength = np.bincount(frames, weights=velocity.astype(np.float64), minlength=frames[-1] + 1)
@@ -87,7 +87,7 @@ def _beats(strength: NDArray[np.float64], period: float) -> NDArray[np.int64]:
     return np.array(beats[::-1] if len(beats) > 1 else [beats[0] - round(period), beats[0]])
 
 
-def _downbeat(beats: NDArray[np.float64], onsets: NDArray[np.float64], pitch: NDArray[np.int64]) -> int:
+def _downbeat(beats: Times, onsets: Times, pitch: NDArray[np.int64]) -> int:
     """Which of the first four beats begins a bar."""
     place = np.rint(np.interp(onsets, beats, np.arange(len(beats)))).astype(np.int64)
     near = np.abs(onsets - beats[place]) < 0.07

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,13 @@ def decode_words(words: NDArray[np.integer], vocabulary: Classes) -> ScoreTick:
         vocabulary: the values of the classes, in order.
 
     Returns:
-        A score of 480 ticks a quarter note with one track, `piano`; chords are markers `ROOT_QUALITY_ROOT`.
+        A score of 480 ticks a quarter note; chords are markers `ROOT_QUALITY_ROOT`.
     """
-    from symusic import KeySignature, Note, Score, Tempo, TextMeta, TimeSignature, Track
+    from symusic import KeySignature, Note, Score, Tempo, TextMeta, TimeSignature
 
-    score, track = Score(QUARTER), Track(name="piano", program=0, is_drum=False)
+    score: Any = Score(QUARTER)
     score.time_signatures.append(TimeSignature(0, 4, 4))
+    tracks = _Tracks(score)
     names = (*CLASSES, KEY_CLASS)[: words.shape[1]]
     bar, now = -1, 0
     for row in words:
@@ -57,11 +58,32 @@ def decode_words(words: NDArray[np.integer], vocabulary: Classes) -> ScoreTick:
         elif word["type"] == NOTE and word["pitch"]:
             duration = (_number(word["duration"]) if word["duration"] else 0) or SHORTEST
             velocity = min(_number(word["velocity"]), 127) if word["velocity"] else 64
-            track.notes.append(Note(now, duration, _number(word["pitch"]), velocity))
+            tracks.add(Note(now, duration, _number(word["pitch"]), velocity))
         elif word.get(KEY_CLASS):
             score.key_signatures.append(KeySignature(0, *_signature(str(word[KEY_CLASS]))))
-    score.tracks.append(track)
     return score
+
+
+class _Tracks:
+    """The tracks of a score, all named `piano`: a MIDI file cannot tell which of two notes of one pitch has ended, so
+    notes that overlap so are of different tracks.
+    """
+
+    def __init__(self, score: Any) -> None:
+        self._score = score
+        self._ends: list[dict[int, int]] = []  # of each track, by pitch
+
+    def add(self, note: Any) -> None:
+        number = next(
+            (number for number, ends in enumerate(self._ends) if ends.get(note.pitch, 0) <= note.time), len(self._ends)
+        )
+        if number == len(self._ends):
+            from symusic import Track
+
+            self._ends.append({})
+            self._score.tracks.append(Track(name="piano", program=0, is_drum=False))
+        self._ends[number][note.pitch] = note.time + note.duration
+        self._score.tracks[number].notes.append(note)
 
 
 def _number(value: str | int) -> int:
@@ -73,5 +95,3 @@ def _signature(key: str) -> tuple[int, int]:
     is_minor = key[0].islower()
     relative = PITCH_CLASSES.index(key.upper() if len(key) == 1 else key[0].upper() + key[1:]) + (3 if is_minor else 0)
     return (relative * 7 + 5) % 12 - 5, int(is_minor)
-
-

@@ -31,7 +31,6 @@ MAX_QUARTERS = 200_000  # a day of music at 138 quarters a minute; more is a bro
 MAX_XML_BYTES = 256 * 2**20  # of a .mxl once it is unpacked
 
 
-
 def read_score(data: bytes, uri: str) -> ScoreTick:
     """Reads a file's bytes; which format they are is told by them, then by the name.
 
@@ -48,10 +47,9 @@ def read_score(data: bytes, uri: str) -> ScoreTick:
     if not data:
         raise InputError(Reason.EMPTY, uri, "the file is empty")
     kind = _MUSIC21_FORMATS.get(os.path.splitext(uri)[1].lower())
-    if data[:4] == b"MThd" or kind is None:
-        score = _read_midi(data, uri)
-    else:
-        score = _read_midi(_midi_of(data, kind, uri), uri)
+    if kind and data[:4] != b"MThd":
+        data = _midi_of(data, kind, uri)
+    score = _read_midi(data, uri)
     if score.note_num() == 0:
         raise InputError(Reason.NO_NOTES, uri, "has no notes (a note counts when it begins and ends)")
     quarters = score.end() / score.ticks_per_quarter
@@ -76,7 +74,7 @@ def _read_midi(data: bytes, uri: str) -> ScoreTick:
     if division == 0:
         raise InputError(Reason.CORRUPT, uri, "has 0 ticks per quarter note")
     try:
-        score = Score.from_midi(data)
+        score: Any = Score.from_midi(data)
     except Exception as error:  # symusic's own types of errors are not the same in all versions
         message = str(error).replace("MiniMidi: ", "").strip()
         raise InputError(Reason.CORRUPT, uri, f"is damaged: {message}") from error

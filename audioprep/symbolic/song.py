@@ -20,7 +20,7 @@ MAX_BARS = 100_000
 
 MeterPolicy = Literal["keep", "convert", "reject"]
 
-Times = NDArray[np.float64]
+Times = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +69,11 @@ def song_of(score: ScoreTick, uri: str) -> Song:
         for name in ("time", "duration", "pitch", "velocity")
     )
     order = np.lexsort((-pitch, time))  # stable: notes that are alike stay in the order of their tracks
-    time, duration = time[order] * scale, duration[order] * scale
+    start = time[order] * scale
     tempo_times, qpm = _tempos([(tempo.time * scale, tempo.qpm) for tempo in score.tempos])
     return Song(
-        start=time,
-        end=time + duration,
+        start=start,
+        end=start + duration[order] * scale,
         pitch=pitch[order],
         velocity=velocity[order],
         tempo_times=tempo_times,

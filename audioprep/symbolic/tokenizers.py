@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -105,7 +107,6 @@ class EmopiaTokenizer:
     """Compound words in the full vocabulary, with eight or nine classes."""
 
     def __init__(self, settings: EmopiaSettings) -> None:
-        from audioprep.engine.commit import digest
         from audioprep.symbolic.vocabulary import full_vocabulary
 
         self._settings = settings
@@ -114,7 +115,7 @@ class EmopiaTokenizer:
         self.spec = TokenizerSpec(
             name=EMOPIA,
             vocabulary_sizes=tuple(len(of_class) for of_class in classes.values()),
-            fingerprint=digest({"version": 1, "classes": list(classes.items()), "settings": values}),
+            fingerprint=_digest({"version": 1, "classes": list(classes.items()), "settings": values}),
             settings=values | {"classes": list(classes)},
         )
 
@@ -151,7 +152,6 @@ class MidiTokTokenizer:
     """
 
     def __init__(self, saved: str, meter: MeterPolicy) -> None:
-        from audioprep.engine.commit import digest
         from audioprep.symbolic.miditok_files import load
 
         self._tokenizer = load(saved)
@@ -161,7 +161,7 @@ class MidiTokTokenizer:
         self.spec = TokenizerSpec(
             name=type(self._tokenizer).__name__,
             vocabulary_sizes=tuple(map(len, vocabulary)) if self._tokenizer.is_multi_voc else (of_model,),
-            fingerprint=digest({"saved": saved, "meter": meter}),
+            fingerprint=_digest({"saved": saved, "meter": meter}),
             settings={"meter": meter, "trained": self._tokenizer.is_trained, "file": "tokenizer.json"},
         )
 
@@ -209,3 +209,7 @@ def load_tokenizer(name: str, settings: tuple[tuple[str, Any], ...], saved: str)
     if values["meter"] == "convert":
         raise UsageError("--meter convert: goes with --tokenizer emopia-cp; MidiTok writes the meters that it knows")
     return MidiTokTokenizer(saved, values["meter"])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -73,7 +73,10 @@ def full_vocabulary(with_key: bool) -> Classes:
     found["type"] = (EOS, EMOTION, METRICAL, NOTE, *([KEY] if with_key else []))
     found["emotion"] = (0, 1, 2, 3, 4)
     if with_key:
-        found[KEY_CLASS] = (IGNORE, *sorted(key_name(root, is_minor) for root in range(12) for is_minor in (0, 1)))
+        found[KEY_CLASS] = (
+            IGNORE,
+            *sorted(key_name(root, is_minor) for root in range(12) for is_minor in (False, True)),
+        )
     return found
 
 

@@ -83,9 +83,7 @@ def encode_song(song: Song, chords: Chords, emotion: int, key: tuple[int, bool] 
     for row, (times, values) in zip(at, ((song.tempo_times, nearest(TEMPO_BINS, song.qpm)), chords), strict=True):
         steps = _steps(np.maximum(times - offset, 0.0))
         row[steps[steps < row.size]] = values[steps < row.size]
-    is_metrical = (at >= 0).any(axis=0)
-    is_metrical[notes] = True
-    metrical = np.flatnonzero(is_metrical)
+    metrical = np.union1d(np.flatnonzero((at >= 0).any(axis=0)), notes)
 
     bar_rows, metrical_rows, note_rows = (np.zeros((n, 8 + bool(ids.keys)), np.uint8)
                                           for n in (bars, len(metrical), len(notes)))  # fmt: skip
