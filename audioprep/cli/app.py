@@ -153,6 +153,7 @@ for command in (
 fit.command("mel-rvq")(encoding.fit_mel_rvq)
 fit.command("muq-vq")(encoding.fit_muq_vq)
 fit.command("midi-bpe")(symbolic.fit_midi_bpe)
+export.command("emopia")(exports.export_emopia)
 export.command("stable-audio")(exports.export_stable_audio)
 export.command("simpletuner")(exports.export_simpletuner)
 app.add_typer(fit, name="fit")
