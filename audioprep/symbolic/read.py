@@ -122,20 +122,25 @@ def _unzipped(data: bytes, uri: str) -> bytes:
     """The MusicXML inside a .mxl."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            name = _root_file(archive)
-            if archive.getinfo(name).file_size > MAX_XML_BYTES:
+            if any(member.file_size > MAX_XML_BYTES for member in archive.infolist()):
                 raise InputError(Reason.UNSUPPORTED, uri, f"unpacks to more than {MAX_XML_BYTES >> 20} MiB")
-            return archive.read(name)
-    except (zipfile.BadZipFile, KeyError, IndexError, zlib.error, EOFError, OSError, RuntimeError,
-            NotImplementedError, ElementTree.ParseError) as error:  # fmt: skip
+            return archive.read(_root_file(archive))
+    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError,
+            ElementTree.ParseError) as error:  # fmt: skip
         raise InputError(Reason.CORRUPT, uri, f"is no compressed MusicXML: {error}") from error
 
 
 def _root_file(archive: zipfile.ZipFile) -> str:
-    """What the container says, else the first XML that is a score."""
-    if "META-INF/container.xml" in archive.namelist():
+    """What the container says, else the first XML.
+
+    Raises:
+        KeyError: there is none.
+    """
+    names = archive.namelist()
+    if "META-INF/container.xml" in names:
         container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-        paths = [path for element in container.iter() if (path := element.get("full-path"))]
-        if paths:
-            return paths[0]
-    return next(name for name in archive.namelist() if name.lower().endswith((".xml", ".musicxml")))
+        names = [path for element in container.iter() if (path := element.get("full-path"))] + names
+    for name in names:
+        if name.lower().endswith((".xml", ".musicxml")):
+            return name
+    raise KeyError("no MusicXML in it")
