@@ -81,3 +81,9 @@ def scale(pitches: list[int], length: int = 480) -> bytes:
 
 
 C_MAJOR = [60, 62, 64, 65, 67, 69, 71, 72]
+
+
+def deltas_of(pitches: list[int], length: int = 240) -> list[Message]:
+    """A track named `piano` in which these pitches follow each other."""
+    played = notes(*((n * length, (n + 1) * length, pitch, 50 + pitch % 40) for n, pitch in enumerate(pitches)))
+    return [(0, name("piano")), *played]
