@@ -101,7 +101,7 @@ class EmopiaExport:
         options: what the export is to be.
 
     Raises:
-        UsageError: no such shard set, split or column, or other tokens than emopia-cp's.
+        UsageError: no such shard set, split, column or vocabulary, or other tokens than emopia-cp's.
     """
 
     def __init__(self, out: Path, dest: Path, options: Options) -> None:
@@ -112,6 +112,7 @@ class EmopiaExport:
             raise UsageError(f"{out}: {options.column} is no column of emopia-cp; make it with `audioprep midi`")
         self._with_key = spec["num_codebooks"] == 9
         self._full = full_vocabulary(self._with_key)
+        self._given = self._given_vocabulary()
         self.items = min(sum(shard["rows"] for shard in self._dataset.shards(options.split)), options.limit or 10**12)
         settings = {"format": "emopia", "out": str(out.resolve())} | _plain(options)
         self._destination = Destination(dest, settings, options.files.values(), re.compile(r"(?!)"))
@@ -127,12 +128,12 @@ class EmopiaExport:
         """Writes the files.
 
         Raises:
-            UsageError: the folder was made by something else or with other settings, or a vocabulary cannot be read.
+            UsageError: the folder was made by something else or with other settings, or nothing can be exported.
             SystemFault: the disk is full or broken.
         """
         with self._destination.writing(overwrite):
             self._destination.reopen()
-            vocabulary = self._vocabulary()
+            vocabulary = self._given or self._fitted_vocabulary()
             to_wanted = _numbers_to_nearest(self._full, vocabulary)
             songs = self._songs(to_wanted, on_items)
             if not songs.words:
@@ -147,14 +148,19 @@ class EmopiaExport:
             "files": list(self._options.files.values()),
         }
 
-    def _vocabulary(self) -> Classes:
-        chosen = self._options.vocabulary
-        if chosen == "full":
-            return self._full
-        if chosen == "published":
-            return published_vocabulary(self._with_key)
-        if chosen != "fitted":
-            return _read_vocabulary(Path(chosen), self._full)
+    def _given_vocabulary(self) -> Classes | None:
+        match self._options.vocabulary:
+            case "fitted":
+                return None
+            case "full":
+                return self._full
+            case "published":
+                return published_vocabulary(self._with_key)
+            case path:
+                return _read_vocabulary(Path(path), self._full)
+
+    def _fitted_vocabulary(self) -> Classes:
+        """What occurs, in any split, as upstream fits its dictionary."""
         seen = [np.zeros(len(values), bool) for values in self._full.values()]
         for _, words, of_split in self._items(None):
             for change in self._options.changes if of_split else (Change(),):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,20 +98,9 @@ def published_vocabulary(with_key: bool) -> Classes:
     }
 
 
-def fitted_vocabulary(words: NDArray[np.integer], with_key: bool) -> Classes:
-    """Of the full vocabulary what occurs in `words` `[F, D]`, as EMOPIA's own script fits its dictionary."""
-    return {
-        name: tuple(values[id_] for id_ in np.unique(column))
-        for (name, values), column in zip(full_vocabulary(with_key).items(), words.T, strict=True)
-    }
-
-
 def mapping(full: Classes, wanted: Mapping[str, Sequence[Value]]) -> list[NDArray[np.int64]]:
     """For each class, by id in the full vocabulary, the id in another; -1 where it lacks the value."""
     return [
         np.array([wanted[name].index(value) if value in wanted[name] else -1 for value in values], np.int64)
         for name, values in full.items()
     ]
-
-
-Choice = Literal["fitted", "published", "full"]

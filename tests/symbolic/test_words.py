@@ -11,7 +11,6 @@ from audioprep.symbolic.tokenizers import EmopiaSettings, EmopiaTokenizer
 from audioprep.symbolic.vocabulary import (
     TEMPO_BINS,
     VELOCITY_BINS,
-    fitted_vocabulary,
     full_vocabulary,
     published_vocabulary,
 )
@@ -123,9 +122,6 @@ def test_vocabularies() -> None:
         expected = sorted(values, key=lambda value: (not isinstance(value, int), value))
         assert list(values) == expected, name
     assert full_vocabulary(True)["type"].index("Key") == 4  # as EMOPIA's generator has it
-    rows = np.array([[0, 1, 0, 0, 5, 0, 0, 2], [3, 1, 0, 2, 0, 0, 0, 0]])
-    assert fitted_vocabulary(rows, False)["emotion"] == (0, 2)
-    assert fitted_vocabulary(rows, False)["pitch"] == (0, full["pitch"][5])
 
 
 THREE = m.midi(
