@@ -234,12 +234,12 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
         lambda place: found.__setitem__(slice(place, place + 4), chance.randbytes(4)),
         lambda place: found.__delitem__(slice(max(place, 40), None)),
     ]
-    for _ in range(chance.choice((1, 2, 5, 40))):
+    for _ in range(chance.choice((1, 1, 2, 8))):
         if not found:
             break
         # Half of the damage is near the start, where headers, tempos and meters are.
         place = chance.randrange(len(found) if chance.random() < 0.5 else min(len(found), 200))
-        chance.choices(changes, (4, 3, 3, 4, 1))[0](place)
+        chance.choices(changes, (6, 1, 1, 5, 1))[0](place)
     return bytes(found)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
