@@ -20,7 +20,7 @@ from audioprep.shards.columns import array_type
 from audioprep.stages.base import Beat, Failed, Kept, Outcome, Resources
 from audioprep.stages.isolation import Isolation
 from audioprep.symbolic.names import read_name
-from audioprep.symbolic.read import read_score
+from audioprep.symbolic.read import read_score, seconds_of_score
 from audioprep.symbolic.tokenizers import EMOPIA, TokenizerSpec, load_tokenizer
 
 MAX_BYTES = 64 * 2**20
@@ -103,7 +103,7 @@ class TokenizeScores:
         try:
             data = _read(entry.uri)
             score = read_score(data, entry.uri)
-            seconds = float(score.to("second").end())
+            seconds = seconds_of_score(score)
             meters = {f"{meter.numerator}/{meter.denominator}" for meter in score.time_signatures}
             notes = score.note_num()
             found = tokenizer.encode(score, entry.uri)

@@ -59,6 +59,12 @@ def read_score(data: bytes, uri: str) -> ScoreTick:
     return score
 
 
+def seconds_of_score(score: ScoreTick) -> float:
+    """How long it lasts, by its tempos."""
+    timed: Any = score.to("second")
+    return float(timed.end())
+
+
 def _read_midi(data: bytes, uri: str) -> ScoreTick:
     from symusic import Score
 

@@ -109,9 +109,8 @@ def run_scripts(python: Path, checkout: Path, source: Path, work: Path) -> Path:
 
 
 def tokenize(source: Path, out: Path) -> Path:
-    summary = midi.run(
-        midi.Settings(source=[str(source)], out=out, tokenizer="emopia-cp", chords="markers", workers=1), QuietConsole()
-    )
+    wanted = {"source": [str(source)], "out": out, "tokenizer": "emopia-cp", "chords": "markers", "workers": 1}
+    summary = midi.run(midi.Settings.model_validate(wanted), QuietConsole())
     assert summary["failed"] == 0
     return out
 
@@ -163,7 +162,9 @@ def test_the_same_arrays(both: tuple[Path, Path], python: Path, checkout: Path, 
             shutil.copy(scores / name, tmp_path / "equal")
     work = run_scripts(python, checkout, tmp_path / "equal", tmp_path / "work")
     shards = tokenize(tmp_path / "equal", tmp_path / "shards")
-    export_emopia.run(export_emopia.Settings(out=shards, dest=tmp_path / "export"), QuietConsole())
+    export_emopia.run(
+        export_emopia.Settings.model_validate({"out": shards, "dest": tmp_path / "export"}), QuietConsole()
+    )
 
     to_word, _ = pickle.loads((tmp_path / "export" / "dictionary.pkl").read_bytes())  # ours, written above
     assert {name: list(values) for name, values in to_word.items()} == json.loads(
@@ -188,7 +189,7 @@ def test_upstreams_data_set_reads_the_export(both: tuple[Path, Path], checkout: 
     """`PEmoDataset` of `main_cp.py`, word for word, with the paths that `main_cp.py` puts together."""
     import torch
 
-    export_emopia.run(export_emopia.Settings(out=both[0], dest=tmp_path), QuietConsole())
+    export_emopia.run(export_emopia.Settings.model_validate({"out": both[0], "dest": tmp_path}), QuietConsole())
     source = (checkout / "workspace" / "transformer" / "main_cp.py").read_text()
     (theirs,) = [
         node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "PEmoDataset"

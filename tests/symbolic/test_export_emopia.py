@@ -35,7 +35,7 @@ def long_song() -> bytes:
 
 
 def export(shards: Path, dest: Path, **others) -> dict[str, Any]:
-    return export_emopia.run(export_emopia.Settings(out=shards, dest=dest, **others), CONSOLE)
+    return export_emopia.run(export_emopia.Settings.model_validate({"out": shards, "dest": dest} | others), CONSOLE)
 
 
 def songs_of(shards: Path) -> dict[str, list[list[int | str]]]:

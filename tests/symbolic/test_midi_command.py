@@ -44,7 +44,8 @@ def songs(tmp_path: Path) -> Path:
 
 
 def settings(source: Path, out: Path, **others) -> midi.Settings:
-    return midi.Settings(source=[str(source)], out=out, workers=1, **{"tokenizer": "emopia-cp"} | others)
+    wanted = {"source": [str(source)], "out": out, "workers": 1, "tokenizer": "emopia-cp"}
+    return midi.Settings.model_validate(wanted | others)
 
 
 @pytest.mark.parametrize("format", ["parquet", "webdataset"])
@@ -54,8 +55,8 @@ def test_a_shard_set_of_scores(songs: Path, tmp_path: Path, format: str) -> None
     summary = midi.run(wanted, CONSOLE)
     assert (summary["inputs"], summary["rows"], summary["failed"]) == (37, 36, 1)
     assert summary["meters"] == {"none": 36}
-    assert verify.run(verify.Settings(out=out), CONSOLE)["problems"] == []
-    codebooks = inspect.run(inspect.Settings(out=out), CONSOLE)["codebooks"]["midi_tokens"]
+    assert verify.run(verify.Settings.model_validate({"out": out}), CONSOLE)["problems"] == []
+    codebooks = inspect.run(inspect.Settings.model_validate({"out": out}), CONSOLE)["codebooks"]["midi_tokens"]
     assert len(codebooks) == 9
     failures = pq.read_table(out / "failures.parquet").to_pylist()
     assert [(failure["stage"], failure["error"]) for failure in failures] == [("midi_tokens", "corrupt")]
@@ -152,8 +153,10 @@ def test_a_trained_tokenizer_end_to_end(songs: Path, tmp_path: Path) -> None:
     from symusic import Score
 
     trained, out = tmp_path / "bpe.json", tmp_path / "out"
-    wanted = fit_midi_bpe.Settings(source=[str(songs)], out=trained, vocab_size=500, tokenizer_settings={
-        "use_programs": False, "num_velocities": 8, "one_token_stream_for_programs": True})  # fmt: skip
+    own = {"use_programs": False, "num_velocities": 8, "one_token_stream_for_programs": True}
+    wanted = fit_midi_bpe.Settings.model_validate(
+        {"source": [str(songs)], "out": trained, "vocab_size": 500, "tokenizer_settings": own}
+    )
     summary = fit_midi_bpe.run(wanted, CONSOLE)
     assert summary["scores"] == 36 and summary["failed"] == 1 and summary["vocab_size"] == 500
     assert fit_midi_bpe.run(wanted, CONSOLE)["already_there"]
@@ -161,7 +164,7 @@ def test_a_trained_tokenizer_end_to_end(songs: Path, tmp_path: Path) -> None:
     midi.run(settings(songs, out, tokenizer="remi", config=trained), CONSOLE)
     theirs = miditok.REMI(params=out / "tokenizer.json")
     assert theirs.is_trained
-    assert verify.run(verify.Settings(out=out), CONSOLE)["problems"] == []
+    assert verify.run(verify.Settings.model_validate({"out": out}), CONSOLE)["problems"] == []
     table = pq.read_table(next((out / "data").glob("*.parquet")))
     for uri, tokens in list(zip(table.column("uri").to_pylist(), to_arrays(table.column("midi_tokens")), strict=True))[
         ::9

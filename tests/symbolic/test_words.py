@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import midi_files as m
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from audioprep.symbolic.words import nearest
 
 def words(data: bytes, name: str = "a.mid", **settings) -> list[tuple[int | str, ...]]:
     """The values of a file's words."""
-    found = EmopiaTokenizer(EmopiaSettings(**{"chords": "markers"} | settings)).encode(read_score(data, name), name)
+    values: dict[str, Any] = {"chords": "markers"} | settings
+    found = EmopiaTokenizer(EmopiaSettings(**values)).encode(read_score(data, name), name)
     classes = list(full_vocabulary(settings.get("key", "none") != "none").values())
     return [tuple(values[id_] for values, id_ in zip(classes, row, strict=True)) for row in found.tokens]
 
