@@ -181,6 +181,10 @@ class MidiTokTokenizer:
         tokens = np.array([ids for track in tracks for ids in track.ids], np.int64).reshape(-1, width)
         if not len(tokens):
             raise InputError(Reason.NO_NOTES, uri, "has no notes that this tokenizer's vocabulary holds")
+        if (tokens >= self.spec.vocabulary_sizes).any():
+            # Octuple and MuMIDI make words for more bars as they meet them; a vocabulary must not change under way.
+            detail = "has more bars than the vocabulary: --set max_bar_embedding=N makes room for N"
+            raise InputError(Reason.TOKENS, uri, detail)
         if not isinstance(found, list):
             return Encoded(tokens)
         return Encoded(tokens, np.array([[len(track.ids)] for track in tracks], np.int32))

@@ -18,7 +18,7 @@ from audioprep.shards.columns import to_arrays
 from audioprep.shards.dataset import open_dataset
 from audioprep.shards.loader import ShardLoader
 from audioprep.shards.tables import read_tables
-from audioprep.stages.base import Kept, Resources
+from audioprep.stages.base import Failed, Kept, Resources
 from audioprep.symbolic.read import read_score
 
 CONSOLE = QuietConsole()
@@ -145,6 +145,17 @@ def test_ids_are_miditoks_own(songs: Path, tmp_path: Path, name: str, others: di
         assert (outcome.columns["midi_tokens"] == np.concatenate(expected)).all()
         if isinstance(found, list):
             assert outcome.columns["track_frames"].ravel().tolist() == [len(ids) for ids in expected]
+
+
+def test_a_vocabulary_does_not_grow_under_way(tmp_path: Path) -> None:
+    """MidiTok's own Octuple does, where a song has more than 60 bars."""
+    path = tmp_path / "long.mid"
+    path.write_bytes(m.scale([60 + n % 12 for n in range(400)]))
+    for bars, expected in ((60, Failed), (120, Kept)):
+        wanted = {"tokenizer": "miditok:Octuple", "tokenizer_settings": {"max_bar_embedding": bars}}
+        stage = midi._stage(settings(tmp_path, tmp_path / "out", **wanted))
+        ((_, outcome),) = type(stage).run([stage], [Entry(str(path))], Resources())
+        assert isinstance(outcome, expected)
 
 
 @pytest.mark.filterwarnings("ignore")
