@@ -22,7 +22,7 @@ import numpy as np
 
 from audioprep.symbolic.chords import recognise_chords
 from audioprep.symbolic.keys import estimate_key
-from audioprep.symbolic.read import read_score
+from audioprep.symbolic.read import midi_of_stream, read_score
 from audioprep.symbolic.song import QUARTER, song_of
 from audioprep.symbolic.vocabulary import PITCH_CLASSES, chord_values
 
@@ -42,7 +42,7 @@ def main() -> int:
         chords = [chord for chord in analysis.recurse().getElementsByClass("RomanNumeral") if chord.root()]
         pieces += 1
         wanted_key = longest_key(chords)
-        song = song_of(read_score(midi_bytes(score), "piece.mid"), "piece.mid")
+        song = song_of(read_score(midi_of_stream(score), "piece.mid"), "piece.mid")
         right["key"] += estimate_key(song) == wanted_key
         theirs = score.analyze("key")
         right["key, music21"] += (theirs.tonic.pitchClass, theirs.mode == "minor") == wanted_key
@@ -102,12 +102,6 @@ def longest_key(chords: list[Any]) -> tuple[int, bool]:
     for chord in chords:
         lasts[chord.key.tonic.pitchClass, chord.key.mode == "minor"] += float(chord.quarterLength)
     return lasts.most_common(1)[0][0]
-
-
-def midi_bytes(score: Any) -> bytes:
-    from music21 import midi
-
-    return midi.translate.streamToMidiFile(score).writestr()
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def _midi_of(data: bytes, kind: str, uri: str) -> bytes:
     Raises:
         InputError: it cannot be read, or holds several pieces.
     """
-    from music21 import converter, midi, stream
+    from music21 import converter, stream
 
     text = _text(_unzipped(data, uri) if data[:2] == b"PK" else data)
     try:
@@ -107,12 +107,21 @@ def _midi_of(data: bytes, kind: str, uri: str) -> bytes:
                 pieces = len(found.scores)
                 detail = f"holds {pieces} pieces, and a file is one item: save each in a file of its own"
                 raise InputError(Reason.UNSUPPORTED, uri, detail)
-            return midi.translate.streamToMidiFile(found).writestr()
+            return midi_of_stream(found)
     except InputError:
         raise
     except Exception as error:  # music21 raises whatever its parsers stumble over
         name = type(error).__name__
         raise InputError(Reason.CORRUPT, uri, f"music21 cannot read it as {kind}: {name}: {error}") from error
+
+
+def midi_of_stream(found: Any) -> bytes:
+    """A score of music21 as the bytes of a MIDI file, without the chord symbols over it, which are no notes."""
+    from music21 import harmony, midi
+
+    symbols = list(found.recurse().getElementsByClass(harmony.Harmony))
+    found.remove(symbols, recurse=True)
+    return midi.translate.streamToMidiFile(found).writestr()
 
 
 def _text(data: bytes) -> str:

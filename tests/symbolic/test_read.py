@@ -82,6 +82,11 @@ def test_formats_of_text(text: str, name: str, expected: list[int]) -> None:
     assert pitches(text.encode(), name) == expected
 
 
+def test_chord_symbols_are_no_notes() -> None:
+    symbol = "<harmony><root><root-step>F</root-step></root><kind>major</kind></harmony><note>"
+    assert pitches(MUSICXML.replace("<note>", symbol, 1).encode(), "a.musicxml") == [60, 67]
+
+
 def test_key_and_meter_of_musicxml() -> None:
     score = read_score(MUSICXML.encode(), "a.musicxml")
     assert [(meter.numerator, meter.denominator) for meter in score.time_signatures] == [(3, 4)]
