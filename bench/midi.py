@@ -12,7 +12,7 @@ counted, nor is that of the others: the clock runs from when both workers have d
 Exits 1 where audioprep is less than 1.8 times as fast as MidiTok's loop or 10 times as fast as EMOPIA's scripts, where
 notes are other ones after words are turned back into MIDI, or where one of `--fuzz` damaged files is not accounted for.
 
-Run: `python bench/midi.py [--scores FOLDER] [--count 240] [--copies 8] [--fuzz 1000] [--only miditok emopia …]`.
+Run: `python bench/midi.py [--scores FOLDER] [--count 240] [--copies 16] [--fuzz 1000] [--only miditok emopia …]`.
 It needs the extra symbolic.
 """
 
@@ -54,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scores", type=Path, default=Path(tempfile.gettempdir(), "audioprep-scores"))
     parser.add_argument("--count", type=int, default=240, help="scores of music21's corpus")
-    parser.add_argument("--copies", type=int, default=8, help="of each file, so that a run lasts")
+    parser.add_argument("--copies", type=int, default=16, help="of each file, so that a run lasts")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fuzz", type=int, default=0, help="damaged files")
     parser.add_argument("--only", nargs="*", default=["remi", "cp", "emopia", "roundtrip"])
@@ -74,7 +74,7 @@ def main() -> int:
                 faults += compare(tokenizer, "MidiTok in a loop", turns)
         if "emopia" in options.only and os.environ.get("AUDIOPREP_EMOPIA"):
             analysed(files, folder / "analysed")
-            source = copies(sorted((folder / "analysed").glob("*.mid")), folder / "copies", 4 * options.copies)
+            source = copies(sorted((folder / "analysed").glob("*.mid")), folder / "copies", 2 * options.copies)
             turns = [
                 (
                     len(files) / upstream(folder / "analysed", folder / f"upstream-{turn}"),
