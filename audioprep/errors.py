@@ -35,6 +35,7 @@ class Reason(StrEnum):
     EMPTY = "empty"
     NOT_AUDIO = "not-audio"
     NO_SAMPLES = "no-samples"
+    NO_NOTES = "no-notes"
     TRUNCATED = "truncated"
     CORRUPT = "corrupt"
     NON_FINITE = "non-finite"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioprep.cli import encoding, exports, lyrics, shard_sets
+from audioprep.cli import encoding, exports, lyrics, shard_sets, symbolic
 from audioprep.cli.execute import (
     INTERRUPTED,
     OK,
@@ -119,6 +119,7 @@ for command in (
     encoding.tokenize,
     encoding.encode,
     encoding.import_tokens,
+    symbolic.midi,
     shard_sets.inspect,
     shard_sets.verify,
     shard_sets.listen,
@@ -135,6 +136,8 @@ for command in (
     app.command()(command)
 fit.command("mel-rvq")(encoding.fit_mel_rvq)
 fit.command("muq-vq")(encoding.fit_muq_vq)
+fit.command("midi-bpe")(symbolic.fit_midi_bpe)
+export.command("emopia")(exports.export_emopia)
 export.command("stable-audio")(exports.export_stable_audio)
 export.command("simpletuner")(exports.export_simpletuner)
 app.add_typer(fit, name="fit")

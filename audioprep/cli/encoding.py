@@ -27,6 +27,7 @@ from audioprep.cli.options import (
     Splits,
     Weights,
     Workers,
+    splits_of,
 )
 
 
@@ -215,12 +216,6 @@ def fit_muq_vq(
     audioprep tokenize ~/music --out shards --codec muq-vq --set codebook=my.safetensors
     """
     execute("fit-muq-vq", settings_of(locals()), dry_run, json, quiet)
-
-
-def splits_of(splits: str) -> dict[str, float]:
-    from audioprep.shards.split import parse_splits
-
-    return parse_splits(splits)
 
 
 def _encoder_choices(

@@ -65,6 +65,40 @@ def export_stable_audio(
     execute("export-stable-audio", settings_of(locals()) | {"root": root or []}, dry_run, json, quiet)
 
 
+def export_emopia(
+    out: ShardSet,
+    dest: Dest,
+    names: Annotated[
+        str, typer.Option(help="Of the files: emopia, or train (train_data.npz train_dictionary.pkl train_idx.npz).")
+    ] = "emopia",
+    prefix: Annotated[str | None, typer.Option(help="What the names begin with. Default: as --names.")] = None,
+    vocabulary: Annotated[
+        str, typer.Option(help="fitted (what occurs), published (of the released models), full, or a JSON file.")
+    ] = "fitted",
+    transpose: Annotated[
+        list[int] | None, typer.Option(help="A copy so many semitones up, its chords and key with it; can be repeated.")
+    ] = None,
+    tempo: Annotated[list[float] | None, typer.Option(help="A copy so many times as fast; can be repeated.")] = None,
+    velocity: Annotated[list[int] | None, typer.Option(help="A copy so much louder; can be repeated.")] = None,
+    column: Annotated[str, typer.Option(help="The column of words, by --tokenizer emopia-cp.")] = "midi_tokens",
+    split: Split = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many songs.")] = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write compound words for EMOPIA's trainer and those that came of it, with copies in other keys and tempos.
+
+    Example: audioprep export emopia shards co-representation
+
+    Example: audioprep export emopia shards representation --names train --transpose -1 --transpose 1 --tempo 0.95
+    """
+    options = settings_of(locals())
+    options |= {name: options[name] or [] for name in ("transpose", "tempo", "velocity")}
+    execute("export-emopia", options, dry_run, json, quiet)
+
+
 def export_simpletuner(
     out: ShardSet,
     dest: Dest,

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from audioprep.cli.encoding import splits_of
 from audioprep.cli.execute import execute, guarded, settings_of
 from audioprep.cli.options import (
     Check,
@@ -23,6 +22,7 @@ from audioprep.cli.options import (
     Sources,
     Splits,
     Workers,
+    splits_of,
 )
 
 
@@ -97,6 +97,7 @@ def g2p(
     ] = "cpu",
     part_size: PartSize = None,
     limit: Limit = None,
+    exclude: Exclude = None,
     check: Check = "size",
     retry_failed: RetryFailed = False,
     overwrite: Annotated[

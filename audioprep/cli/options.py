@@ -41,3 +41,10 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the faile
 Isolated = Annotated[
     bool, typer.Option("--isolated", help="Decode each file in its own process: for files of unknown origin.")
 ]
+
+
+def splits_of(splits: str) -> dict[str, float]:
+    """The shares of `--splits`."""
+    from audioprep.shards.split import parse_splits
+
+    return parse_splits(splits)

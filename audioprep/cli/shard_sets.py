@@ -67,14 +67,17 @@ def listen(
     dest: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path(),
     encoder: Annotated[str | None, typer.Option(help="What decodes tokens that were imported.")] = None,
     setting: EncoderSetting = None,
+    soundfont: Annotated[Path | None, typer.Option(help="Of scores: play them with this .sf2 or .sf3, too.")] = None,
     device: Device = "auto",
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write an item's recording, and beside it what its tokens or latents sound like.
+    """Write an item's recording, and beside it what its tokens or latents sound like; of scores, MIDI.
 
     Example: audioprep listen shards my_song.flac --dest compare
+
+    Example: audioprep listen scores Q1_0vLPYiPN7qY_0.mid --soundfont piano.sf2
     """
     options = settings_of(locals())
     options["settings"] = guarded(lambda: key_values(options.pop("setting") or []))

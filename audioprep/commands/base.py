@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
 from audioprep.corpus.entry import Entry
 from audioprep.corpus.exclusions import Exclusions, read_exclusions_of
-from audioprep.corpus.scan import scan
+from audioprep.corpus.scan import Finder, scan
 from audioprep.engine.run import Observer
 
 Summary = dict[str, Any]
@@ -43,9 +43,9 @@ class CorpusSettings(CommandSettings):
         """
         return read_exclusions_of(self.exclude, self.source)
 
-    def entries(self, on_found: Callable[[int], None] | None = None) -> Iterator[Entry]:
-        """The inputs; see `audioprep.corpus.scan.scan`."""
-        return islice(scan(self.source, on_found, self.exclusions()), self.limit)
+    def entries(self, on_found: Callable[[int], None] | None = None, find: Finder = scan) -> Iterator[Entry]:
+        """The inputs; see `audioprep.corpus.scan.Finder`."""
+        return islice(find(self.source, on_found, self.exclusions()), self.limit)
 
 
 class Counter(Protocol):

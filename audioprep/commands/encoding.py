@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,8 +17,7 @@ from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
 from audioprep.encoders.registry import default_column, describe_encoder
 from audioprep.engine.assemble import ShardSettings
-from audioprep.engine.run import Job, Options, preview, recorded_stages
-from audioprep.engine.run import run as run_job
+from audioprep.engine.run import Job, Options, preview, recorded_stages, run
 from audioprep.engine.store import Check
 from audioprep.errors import UsageError
 from audioprep.shards.columns import ITEM_COLUMNS
@@ -28,12 +28,11 @@ from audioprep.stages.phonemes import LyricItems, Phonemize
 from audioprep.stages.text import ReadText
 
 
-class RunSettings(CorpusSettings):
-    """Settings of every command that runs encoders over a corpus."""
+class ShardSetSettings(CorpusSettings):
+    """Settings of every command that makes a shard set of a corpus."""
 
     source: list[str] = Field([], description="Files, folders, manifests, saved data sets.")
     out: Path = Field(description="Folder of the shard set.")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     format: Format = Field("parquet", description="parquet or webdataset.")
     splits: dict[str, float] = Field({"train": 1.0}, description="Share of each split.")
     shard_mb: PositiveInt = Field(512, description="Size of a shard before compression, in MiB.")
@@ -43,6 +42,30 @@ class RunSettings(CorpusSettings):
     check: Check = Field("size", description="How a resumed run checks what is done: size or sha256.")
     retry_failed: bool = Field(False, description="Try the failed inputs again.")
     isolated: bool = Field(False, description="Decode each file in a process of its own.")
+
+    @property
+    def shards(self) -> ShardSettings:
+        return ShardSettings(self.format, self.splits, self.shard_mb * 2**20)
+
+    def options(self, device: str) -> Options:
+        """How the engine is to run."""
+        return Options(
+            workers=self.workers,
+            device=device,
+            part_size=self.part_size,
+            limit=self.limit,
+            exclude=self.exclusions(),
+            overwrite=self.overwrite,
+            check=self.check,
+            retry_failed=self.retry_failed,
+            isolated=self.isolated,
+        )
+
+
+class RunSettings(ShardSetSettings):
+    """Settings of every command that runs encoders over a corpus."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
 
 
 class EncoderChoice(CommandSettings):
@@ -87,9 +110,26 @@ def run_encoders(settings: RunSettings, choices: Sequence[Choice], console: Cons
         UsageError: see `audioprep.engine.run.run`.
         SystemFault: likewise.
     """
+    return run_job(settings, *_job(settings, choices), console)
+
+
+def plan_encoders(settings: RunSettings, choices: Sequence[Choice], console: Console) -> Summary:
+    """Says what `run_encoders` would do, and writes nothing."""
     job, options = _job(settings, choices)
+    encoders = {column: spec["name"] for column, spec in job.encoders.items()}
+    return {"encoders": encoders} | plan_job(settings, job, options, console)
+
+
+def run_job(settings: ShardSetSettings, job: Job, options: Options, console: Console) -> Summary:
+    """Runs a job, and says what came of it.
+
+    Raises:
+        UsageError: see `audioprep.engine.run.run`.
+        SystemFault: likewise.
+    """
     with console.observer() as observer:
-        totals = run_job(job, options, observer)
+        totals = run(job, options, observer)
+    busy = totals["encoder_busy"]
     return {
         "out": str(settings.out),
         "inputs": totals["inputs"],
@@ -100,17 +140,16 @@ def run_encoders(settings: RunSettings, choices: Sequence[Choice], console: Cons
         "hours": totals["seconds"] / 3600,
         "num_frames": totals["num_frames"],
         "splits": {name: split["rows"] for name, split in totals["splits"].items()},
-    } | ({} if totals["encoder_busy"] is None else {"encoder_busy": totals["encoder_busy"]})
+        **({} if busy is None else {"encoder_busy": busy}),
+    }
 
 
-def plan_encoders(settings: RunSettings, choices: Sequence[Choice], console: Console) -> Summary:
-    """Says what `run_encoders` would do, and writes nothing."""
-    job, options = _job(settings, choices)
+def plan_job(settings: ShardSetSettings, job: Job, options: Options, console: Console) -> Summary:
+    """Says what `run_job` would do, and writes nothing."""
     with console.observer() as observer:
         found = preview(job, options, observer)
     return {
         "out": str(settings.out),
-        "encoders": {column: spec["name"] for column, spec in job.encoders.items()},
         "inputs": found.inputs,
         **({"excluded": found.excluded} if settings.exclude else {}),
         "new_inputs": found.new_inputs,
@@ -128,6 +167,8 @@ def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options
     lyrics = LyricItems().name in recorded if recorded else only_phonemes
     if lyrics and not only_phonemes:
         raise UsageError(f"{settings.out}: holds lyrics without recordings: choose another --out")
+    if any("tokenizer" in stage["origin"] for stage in recorded.values()):
+        raise UsageError(f"{settings.out}: holds the tokens of scores: choose another --out")
     names = [stage.column for stage in stages]
     if repeated := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"two encoders would write the column {repeated.pop()}: give each a `column` of its own")
@@ -139,22 +180,11 @@ def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options
         encoders={
             stage.column: stage.spec.to_dict() | stage.origin for stage in stages if not isinstance(stage, Phonemize)
         },
-        shards=ShardSettings(settings.format, settings.splits, settings.shard_mb * 2**20),
+        shards=settings.shards,
         find=scan_lyrics if lyrics else scan,
     )
-    options = Options(
-        workers=settings.workers,
-        device=device,
-        part_size=settings.part_size,
-        limit=settings.limit,
-        exclude=settings.exclusions(),
-        overwrite=overwrite,
-        replace=frozenset(names) if settings.overwrite and only_phonemes else frozenset(),
-        check=settings.check,
-        retry_failed=settings.retry_failed,
-        isolated=settings.isolated,
-    )
-    return job, options
+    remade = frozenset(names) if settings.overwrite and only_phonemes else frozenset()
+    return job, replace(settings.options(device), overwrite=overwrite, replace=remade)
 
 
 def _earlier_stages(recorded: dict[str, dict[str, Any]]) -> list[Encode | ImportTokens | Phonemize]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def run(settings: Settings, console: Console) -> Summary:
     """
     dataset = open_dataset(settings.out)
     counts = {
-        name: np.zeros((spec["num_codebooks"], spec["codebook_size"]), np.int64)
+        name: [np.zeros(size, np.int64) for size in _sizes(spec)]
         for name, spec in dataset.encoders.items()
         if spec["kind"] == "tokens"
     }
@@ -92,11 +93,16 @@ def plan(settings: Settings, console: Console) -> Summary:
     return {"out": str(settings.out), "plot": str(settings.plot) if settings.plot else "none"}
 
 
-def codebook_usage(counts: NDArray[np.int64]) -> list[dict[str, float]]:
+def _sizes(spec: dict[str, Any]) -> list[int]:
+    """Of the codebooks of a column; words of scores have one of its own size for each class."""
+    return spec.get("vocabulary_sizes") or [spec["codebook_size"]] * spec["num_codebooks"]
+
+
+def codebook_usage(counts: Sequence[NDArray[np.int64]]) -> list[dict[str, float]]:
     """Share of the codes that occur, and perplexity (2 to the entropy: how many codes are effectively in use).
 
     Args:
-        counts: int64 `[K, codebook_size]`.
+        counts: int64 `[codebook_size]` of each codebook.
     """
     usage = []
     for row in counts:
@@ -107,7 +113,7 @@ def codebook_usage(counts: NDArray[np.int64]) -> list[dict[str, float]]:
 
 
 def _read(
-    dataset: Dataset, counts: dict[str, NDArray[np.int64]], spreads: dict[str, Spread], console: Console
+    dataset: Dataset, counts: dict[str, list[NDArray[np.int64]]], spreads: dict[str, Spread], console: Console
 ) -> tuple[list[float], set[str]]:
     """Fills `counts` with the codes and `spreads` with the values; gives the durations, and the ids that there are."""
     durations: list[float] = []
@@ -136,7 +142,7 @@ def _failures(dataset: Dataset) -> dict[str, int]:
 
 
 def _plot(
-    path: Path, durations: NDArray[np.float64], counts: dict[str, NDArray[np.int64]], spreads: dict[str, Spread]
+    path: Path, durations: NDArray[np.float64], counts: dict[str, list[NDArray[np.int64]]], spreads: dict[str, Spread]
 ) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -7,7 +7,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -78,9 +78,7 @@ def _entries(settings: Settings) -> Iterator[Entry]:
     """The recordings behind the sources; where there are none, the lyrics."""
     found = settings.entries()
     first = next(found, None)
-    if first:
-        return chain([first], found)
-    return islice(scan_lyrics(settings.source, None, settings.exclusions()), settings.limit)
+    return chain([first], found) if first else settings.entries(find=scan_lyrics)
 
 
 def _findings(entry: Entry, target: str) -> Iterator[Finding]:

@@ -30,10 +30,11 @@ class Settings(CommandSettings):
     encoder: str | None = Field(None, description="What decodes imported tokens: the name of an encoder.")
     settings: dict[str, Any] = Field({}, description="Settings of the encoder, where they shall be others.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    soundfont: Path | None = Field(None, description="Of scores: play them with this .sf2 or .sf3, too.")
 
 
 def run(settings: Settings, console: Console) -> Summary:
-    """Writes `NAME.original.wav` and `NAME.COLUMN.wav`, of the same length and at the decoder's rate.
+    """Writes `NAME.original.wav` and `NAME.COLUMN.wav`, of the same length and at the decoder's rate; of scores `.mid`.
 
     Raises:
         UsageError: there is no such item or column, or what made the column cannot decode.
@@ -41,8 +42,15 @@ def run(settings: Settings, console: Console) -> Summary:
     """
     from audioprep.audio import load_audio
 
-    dataset, column, name, chosen = _open(settings)
-    item = _find(dataset, settings.item, column)
+    dataset = open_dataset(settings.out)
+    column = _column(dataset, settings)
+    if dataset.encoders[column].get("symbolic"):
+        from audioprep.commands.listen_score import write_scores
+
+        item = _find(dataset, settings.item, [column, *({"track_frames"} & {*dataset.columns})])
+        return write_scores(dataset, column, item, settings.dest, settings.soundfont)
+    name, chosen = _encoder(dataset, column, settings)
+    item = _find(dataset, settings.item, [column])
     decoder = load_encoder(name, chosen)
     if not isinstance(decoder, Decoder):
         raise UsageError(f"{settings.out}: {column} is of {name}, which cannot decode; name another --column")
@@ -64,28 +72,35 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would decode."""
-    dataset, column, name, _ = _open(settings)
-    item = _find(dataset, settings.item, column)
+    dataset = open_dataset(settings.out)
+    column = _column(dataset, settings)
+    is_score = dataset.encoders[column].get("symbolic")
+    name = dataset.encoders[column]["name"] if is_score else _encoder(dataset, column, settings)[0]
+    item = _find(dataset, settings.item, [column])
     return {"id": item["id"], "uri": item["uri"], "column": column, "encoder": name}
 
 
-def _open(settings: Settings) -> tuple[Dataset, str, str, dict[str, Any]]:
-    """The shard set, the column, and the name and the settings of the encoder that decodes it."""
-    dataset = open_dataset(settings.out)
+def _column(dataset: Dataset, settings: Settings) -> str:
+    """The column that is decoded."""
     columns = [name for name, encoder in dataset.encoders.items() if encoder["kind"] != "embedding"]
     column = settings.column or (columns[0] if len(columns) == 1 else None)
     if column not in columns:
         said = f"has no column {column}.{nearest(column, columns)}" if column else "has several columns."
         raise UsageError(f"{settings.out}: {said} Name one with --column: {', '.join(columns)}.")
+    return column
+
+
+def _encoder(dataset: Dataset, column: str, settings: Settings) -> tuple[str, dict[str, Any]]:
+    """The name and the settings of the encoder that decodes a column."""
     encoder = dataset.encoders[column]
     name = settings.encoder or encoder.get("encoder")
     if name is None:
         raise UsageError(f"{settings.out}: {column} was imported: say with --encoder what decodes it")
     earlier = encoder.get("encoder_settings", {})
-    return dataset, column, name, earlier | settings.settings | {"device": resolve_device(settings.device)}
+    return name, earlier | settings.settings | {"device": resolve_device(settings.device)}
 
 
-def _find(dataset: Dataset, wanted: str, column: str) -> dict[str, Any]:
+def _find(dataset: Dataset, wanted: str, columns: list[str]) -> dict[str, Any]:
     """The item's `id`, `uri` and values.
 
     Raises:
@@ -97,7 +112,9 @@ def _find(dataset: Dataset, wanted: str, column: str) -> dict[str, Any]:
             ids, uris = (table.column(name).to_pylist() for name in ("id", "uri"))
             for row, (id_, uri) in enumerate(zip(ids, uris, strict=True)):
                 if id_.startswith(wanted) or wanted in (uri, Path(uri).name, Path(uri).stem):
-                    found.append({"id": id_, "uri": uri, column: to_values(table.column(column))[row]})
+                    found.append(
+                        {"id": id_, "uri": uri} | {name: to_values(table.column(name))[row] for name in columns}
+                    )
     if len(found) != 1:
         many = f"{len(found)} items are" if found else "no item is"
         some = "; ".join(f"{item['id']} {item['uri']}" for item in found[:5])

@@ -151,25 +151,26 @@ def _values(dataset: Dataset, shard: dict[str, Any], table: pa.Table) -> Iterato
     if table.column("id").null_count or table.column("split").unique().to_pylist() != [shard["split"]]:
         yield "an item without an id, or of another split"
     for column, encoder in dataset.encoders.items():
-        spec = EncoderSpec.from_dict(encoder)
         if is_vector(table.schema.field(column).type):
             arrays = [to_vectors(table.column(column))]
         else:
             arrays = to_arrays(table.column(column))
-            yield from _lengths(dataset, column, spec, [len(array) for array in arrays], table)
+            yield from _lengths(dataset, column, [len(array) for array in arrays], table)
         values = np.concatenate(arrays)
-        if spec.codebook_size is None:
+        sizes = encoder.get("vocabulary_sizes") or encoder["codebook_size"]  # of words: one for each class
+        if sizes is None:
             if not np.isfinite(values).all():
                 yield f"{column}: holds values that are not finite"
-        elif (largest := values.max(initial=0)) >= spec.codebook_size:
-            yield f"{column}: holds the id {largest}, and a codebook has {spec.codebook_size}"
+        elif (values >= np.array(sizes)).any():
+            yield f"{column}: holds ids up to {values.max()}, and a codebook has {sizes}"
 
 
-def _lengths(dataset: Dataset, column: str, spec: EncoderSpec, lengths: list[int], table: pa.Table) -> Iterator[str]:
+def _lengths(dataset: Dataset, column: str, lengths: list[int], table: pa.Table) -> Iterator[str]:
     if column == dataset.num_frames_of:
         if lengths != table.column("num_frames").to_pylist():
             yield f"{column}: its lengths are not num_frames"
         return
+    spec = EncoderSpec.from_dict(dataset.encoders[column])
     for length, seconds in zip(lengths, table.column("duration").to_pylist(), strict=True):
         expected = spec.num_frames(round(seconds * spec.sample_rate))
         # Rates that do not divide round to a sample more or less; other tools round a file's end as they like.

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from audioprep.audio.formats import AUDIO_SUFFIXES
 from audioprep.corpus.entry import LYRIC_SUFFIXES, Entry, path_to_uri
-from audioprep.corpus.exclusions import NOTHING, Exclusions
 from audioprep.corpus.manifests import MANIFEST_SUFFIXES, read_lyric_table
-from audioprep.corpus.scan import sorted_entries
+from audioprep.corpus.scan import Finder
 from audioprep.errors import UsageError
-
-
-def scan_lyrics(
-    sources: Iterable[str],
-    on_found: Callable[[int], None] | None = None,
-    exclude: Exclusions = NOTHING,
-    on_excluded: Callable[[str], None] = lambda uri: None,
-) -> Iterator[Entry]:
-    """Gives every lyric behind `sources`, sorted by uri, each once.
-
-    Args:
-        sources: files of lyrics; folders with `.lyrics`, `.lrc` and `.txt` files (of recordings that lie there too,
-            `.txt` are the tags: they are left out); CSV, TSV, JSONL and Parquet tables with a column `lyrics`.
-        on_found: called with the number of lyrics found so far, now and then.
-        exclude: lyrics to leave out.
-        on_excluded: called with the uri of each that is left out.
-
-    Raises:
-        UsageError: a source does not exist, or a table has no column with lyrics.
-    """
-    return sorted_entries(_all_entries(sources), on_found, exclude, on_excluded)
 
 
 def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:
@@ -62,3 +40,8 @@ def _walk(folder: str) -> Iterator[Entry]:
             if suffix in LYRIC_SUFFIXES and (suffix != ".txt" or Path(name).stem not in stems):
                 path = os.path.join(root, name)
                 yield Entry(path_to_uri(path), size=os.path.getsize(path) if os.path.isfile(path) else 0)
+
+
+scan_lyrics = Finder("lyrics", _all_entries)
+"""Lyrics: files of their own; folders with `.lyrics`, `.lrc` and `.txt` files (of recordings that lie there too, `.txt`
+are the tags: they are left out); CSV, TSV, JSONL and Parquet tables with a column `lyrics`."""

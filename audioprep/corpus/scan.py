@@ -12,7 +12,8 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -24,6 +25,7 @@ from audioprep.corpus.entry import ENTRY_SCHEMA, Entry, path_to_uri
 from audioprep.corpus.exclusions import NOTHING, Exclusions
 from audioprep.corpus.manifests import MANIFEST_SUFFIXES, is_saved_dataset, read_manifest, read_saved_dataset
 from audioprep.errors import UsageError
+from audioprep.symbolic.read import SCORE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -31,51 +33,53 @@ RUN_LENGTH = 20_000  # entries sorted in memory at once
 MERGE_BATCH = 256  # entries of each run in memory while merging
 
 
-def scan(
-    sources: Iterable[str],
-    on_found: Callable[[int], None] | None = None,
-    exclude: Exclusions = NOTHING,
-    on_excluded: Callable[[str], None] = lambda uri: None,
-) -> Iterator[Entry]:
-    """Gives every input behind `sources`, sorted by uri, each once.
+@dataclass(frozen=True, slots=True)
+class Finder:
+    """Finds the inputs of one kind behind a list of sources.
 
-    Args:
-        sources: files, folders (searched recursively, links followed, loops cut), CSV / TSV / JSONL /
-            Parquet manifests, folders written by `datasets`' `save_to_disk`.
-        on_found: called with the number of inputs found so far, now and then.
-        exclude: inputs to leave out.
-        on_excluded: called with the uri of each that is left out.
-
-    Raises:
-        UsageError: a source does not exist, or a manifest has no column with paths.
+    Attributes:
+        what: the inputs are, for messages.
+        entries: gives those behind sources, in any order, some perhaps twice.
     """
-    return sorted_entries(_all_entries(sources), on_found, exclude, on_excluded)
+
+    what: str
+    entries: Callable[[Iterable[str]], Iterator[Entry]]
+
+    def __call__(
+        self,
+        sources: Iterable[str],
+        on_found: Callable[[int], None] | None = None,
+        exclude: Exclusions = NOTHING,
+        on_excluded: Callable[[str], None] = lambda uri: None,
+    ) -> Iterator[Entry]:
+        """Gives every input behind `sources`, sorted by uri, each once; those of one uri are numbered.
+
+        Args:
+            sources: what the finder takes, as in `scan`.
+            on_found: called with the number of inputs found so far, now and then.
+            exclude: inputs to leave out.
+            on_excluded: called with the uri of each that is left out.
+
+        Raises:
+            UsageError: a source does not exist, or is not of the finder's kind.
+        """
+        excluded = 0
+        with tempfile.TemporaryDirectory(prefix="audioprep-scan-") as folder:
+            runs = _write_sorted_runs(self.entries(sources), Path(folder), on_found)
+            merged = heapq.merge(*(_read_run(run) for run in runs))
+            for uri, same_uri in groupby(merged, key=attrgetter("uri")):
+                if exclude.match(uri):
+                    excluded += 1
+                    on_excluded(uri)
+                    continue
+                distinct = (entry for entry, _ in groupby(same_uri))
+                for ordinal, entry in enumerate(distinct):
+                    yield replace(entry, ordinal=ordinal)
+        if exclude.entries and not excluded:
+            logger.warning("none of the paths to exclude is an input: are they relative to another folder?")
 
 
-def sorted_entries(
-    entries: Iterable[Entry],
-    on_found: Callable[[int], None] | None,
-    exclude: Exclusions,
-    on_excluded: Callable[[str], None],
-) -> Iterator[Entry]:
-    """Sorts entries by uri, leaves out those that come twice or are excluded, and numbers those of one uri."""
-    excluded = 0
-    with tempfile.TemporaryDirectory(prefix="audioprep-scan-") as folder:
-        runs = _write_sorted_runs(entries, Path(folder), on_found)
-        merged = heapq.merge(*(_read_run(run) for run in runs))
-        for uri, same_uri in groupby(merged, key=attrgetter("uri")):
-            if exclude.match(uri):
-                excluded += 1
-                on_excluded(uri)
-                continue
-            distinct = (entry for entry, _ in groupby(same_uri))
-            for ordinal, entry in enumerate(distinct):
-                yield replace(entry, ordinal=ordinal)
-    if exclude.entries and not excluded:
-        logger.warning("none of the paths to exclude is an input: are they relative to another folder?")
-
-
-def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:
+def _files_and_tables(suffixes: frozenset[str], sources: Iterable[str]) -> Iterator[Entry]:
     for source in sources:
         path = os.path.abspath(os.path.expanduser(source))
         if not os.path.lexists(path):
@@ -83,14 +87,14 @@ def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:
         if is_saved_dataset(path):
             yield from read_saved_dataset(path)
         elif os.path.isdir(path):
-            yield from _walk(path, ancestors=frozenset())
+            yield from _walk(path, suffixes, ancestors=frozenset())
         elif path.lower().endswith(MANIFEST_SUFFIXES):
             yield from read_manifest(path)
         else:
             yield Entry(path_to_uri(path), size=_size(path))
 
 
-def _walk(folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+def _walk(folder: str, suffixes: frozenset[str], ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
     """Walks a folder; a link that leads back to one of its own ancestors is not followed."""
     status = os.stat(folder)
     identity = (status.st_dev, status.st_ino)
@@ -105,12 +109,12 @@ def _walk(folder: str, ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]
     with listing:
         for found in listing:
             is_folder = _is_folder(found)
-            if os.path.splitext(found.name)[1].lower() in AUDIO_SUFFIXES:
+            if os.path.splitext(found.name)[1].lower() in suffixes:
                 yield Entry(path_to_uri(found.path), size=0 if is_folder else _size(found.path))
             if is_folder:
                 subfolders.append(found.path)
     for subfolder in subfolders:
-        yield from _walk(subfolder, ancestors | {identity})
+        yield from _walk(subfolder, suffixes, ancestors | {identity})
 
 
 def _is_folder(found: os.DirEntry[str]) -> bool:
@@ -126,6 +130,14 @@ def _size(path: str) -> int:
     except OSError:  # gone or locked: the part that reads it says so, in a failure row
         return 0
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+scan = Finder("audio files", partial(_files_and_tables, AUDIO_SUFFIXES))
+"""Recordings: files; folders (searched recursively, links followed, loops cut); CSV, TSV, JSONL and Parquet manifests
+with a column of paths; folders written by `datasets`' `save_to_disk`."""
+
+scan_scores = Finder("scores or MIDI files", partial(_files_and_tables, SCORE_SUFFIXES))
+"""Scores, behind the same sources."""
 
 
 def _write_sorted_runs(entries: Iterable[Entry], folder: Path, on_found: Callable[[int], None] | None) -> list[Path]:

@@ -25,7 +25,9 @@ def tokens_of(dataset: Dataset, column: str) -> EncoderSpec:
     Raises:
         UsageError: there is no such column.
     """
-    specs = {name: EncoderSpec.from_dict(encoder) for name, encoder in dataset.encoders.items()}
+    # Words of scores have no rate, and are no codes of sound.
+    audio = {name: encoder for name, encoder in dataset.encoders.items() if "sample_rate" in encoder}
+    specs = {name: EncoderSpec.from_dict(encoder) for name, encoder in audio.items()}
     tokens = [name for name, spec in specs.items() if spec.kind == "tokens"]
     if column not in tokens:
         raise UsageError(

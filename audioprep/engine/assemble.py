@@ -202,8 +202,13 @@ def _join(part: Part, stores: tuple[Store, ...], splits: dict[str, float]) -> pa
             columns.setdefault(name, column)
         if counted in table.column_names:
             columns["num_frames"] = table.column("num_frames")
-    chosen = zip(columns["id"].to_pylist(), columns["split"].to_pylist(), strict=True)
-    columns["split"] = pa.array([choose_split(item, wanted, splits) for item, wanted in chosen], pa.string())
+    # Excerpts of one song go into one split: where it is known which, that counts, and not the excerpt.
+    songs = columns["song"].to_pylist() if "song" in columns else [None] * len(rows)
+    chosen = zip(columns["id"].to_pylist(), songs, columns["split"].to_pylist(), strict=True)
+    columns["split"] = pa.array(
+        [choose_split(item if song is None else digest(song), wanted, splits) for item, song, wanted in chosen],
+        pa.string(),
+    )
     added = [name for name in columns if name not in ITEM_COLUMNS]
     return pa.table({name: columns[name] for name in (*ITEM_COLUMNS, *added)})
 

@@ -1,6 +1,7 @@
 """Where things lie in an output folder, and the lock on it.
 
-OUT/README.md dataset.json failures.parquet data/ index/     what readers see; also COLUMN.vocab.txt of phonemes
+OUT/README.md dataset.json failures.parquet data/ index/     what readers see; also COLUMN.vocab.txt of phonemes,
+                                         tokenizer.json of MidiTok's tokens
 OUT/.audioprep/lock                      held by the one run that writes
 OUT/.audioprep/run.json                  settings of the stages, compared on every start
 OUT/.audioprep/plan/00000.parquet        the corpus; a row group is a part; files are only ever added
@@ -21,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from audioprep.errors import UsageError
 
-PUBLIC = ("data", "index", "README.md", "dataset.json", "failures.parquet")
+PUBLIC = ("data", "index", "README.md", "dataset.json", "failures.parquet", "tokenizer.json")
 
 
 class Layout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from audioprep.corpus.entry import Entry
 from audioprep.corpus.exclusions import NOTHING, Exclusions
-from audioprep.corpus.scan import scan
+from audioprep.corpus.scan import Finder, scan
 from audioprep.engine.assemble import (
     FAILURES_SCHEMA,
     ShardFile,
@@ -41,9 +41,6 @@ UNREADABLE_IN_A_ROW = 2000
 _UNREADABLE = {Reason.NOT_FOUND, Reason.NO_PERMISSION, Reason.UNREADABLE}
 
 
-Finder = Callable[[Iterable[str], Callable[[int], None], Exclusions, Callable[[str], None]], Iterator[Entry]]
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be made: these settings decide what the bytes are.
@@ -54,7 +51,7 @@ class Job:
         stages: what is computed for each item; the first gives the text, the last is what progress counts.
         encoders: spec of the encoder behind each column that has one, for `dataset.json`.
         shards: how the result is cut.
-        find: what finds the inputs behind the sources, sorted by uri.
+        find: finds the inputs behind the sources.
     """
 
     sources: tuple[str, ...]
@@ -165,8 +162,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
         plan = plan.extend(plan.new_entries(found), layout.scratch, options.part_size)
         if not plan.parts:
             sources = ", ".join(job.sources) or f"{job.out}: no source is given, and nothing is there"
-            what = "audio files" if job.find is scan else "lyrics"
-            raise UsageError(f"{sources}: no {what} found. See `audioprep --help`.")
+            raise UsageError(f"{sources}: no {job.find.what} found. See `audioprep --help`.")
         write_json(layout.run, _recorded(job.stages), layout.scratch)
         stores = _stores(layout, job.stages)
         meter = Meter(observer.progress)

@@ -48,9 +48,9 @@ class Dataset:
         return self.description.get("num_frames_of", first)
 
     def frame_rate(self, column: str) -> Fraction | None:
-        """Frames a second of an array column, exactly; None where no encoder made it."""
+        """Frames a second of an array column, exactly; None where no encoder of audio made it."""
         spec = self.encoders.get(column)
-        return Fraction(spec["sample_rate"], spec["hop_length"]) if spec else None
+        return Fraction(spec["sample_rate"], spec["hop_length"]) if spec and "sample_rate" in spec else None
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def data_card(description: dict[str, Any]) -> str:
     metadata = {
         "configs": configs if splits else [],
         "size_categories": [_size_category(totals["rows"])],
-        "tags": ["audio", *(f"audio-{kind}" for kind in kinds), "audioprep", description["storage"]],
+        "tags": [*_tags(description, kinds), "audioprep", description["storage"]],
     }
     if description["storage"] == "webdataset":
         # Without it `datasets` guesses the types from the first five items, and fails where a text begins later.
@@ -121,7 +121,7 @@ def data_card(description: dict[str, Any]) -> str:
         yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip(),
         "---",
         "",
-        f"# Audio {' and '.join(kinds)}".rstrip(),
+        f"# {'Score' if _is_symbolic(description) else 'Audio'} {' and '.join(kinds)}".rstrip(),
         "",
         f"{totals['rows']} items, {totals['seconds'] / 3600:.2f} hours, made by audioprep; "
         f"inputs that could not be processed: {totals['failed']} (`failures.parquet`).",
@@ -150,6 +150,14 @@ def data_card(description: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _is_symbolic(description: dict[str, Any]) -> bool:
+    return any(spec.get("symbolic") for spec in description["encoders"].values())
+
+
+def _tags(description: dict[str, Any], kinds: list[str]) -> list[str]:
+    return ["music", "midi"] if _is_symbolic(description) else ["audio", *(f"audio-{kind}" for kind in kinds)]
+
+
 def _tar_features(columns: dict[str, str]) -> list[dict[str, Any]]:
     """The features of the members of a tar, in the form that `datasets` reads from a card."""
     scalars: list[dict[str, Any]] = []
@@ -173,7 +181,9 @@ def _encoder(description: dict[str, Any], column: str) -> str:
     spec = description["encoders"].get(column)
     if spec is None:
         return ""
-    if spec["kind"] == "tokens":
+    if spec.get("symbolic"):
+        what = f"{spec['num_codebooks']} ids a word, vocabularies of {', '.join(map(str, spec['vocabulary_sizes']))}"
+    elif spec["kind"] == "tokens":
         what = f"{spec['num_codebooks']} codebooks of {spec['codebook_size']}, {spec['frame_rate']:.4g} frames/s"
     elif spec["kind"] == "latents":
         what = f"{spec['dim']} channels, {spec['frame_rate']:.4g} frames/s"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from audioprep.corpus.exclusions import read_exclusions, read_exclusions_of
-from audioprep.corpus.scan import scan
+from audioprep.corpus.exclusions import Exclusions, read_exclusions, read_exclusions_of
+from audioprep.corpus.lyrics import scan_lyrics
+from audioprep.corpus.scan import Finder, scan, scan_scores
 from audioprep.errors import UsageError
 
 
@@ -64,6 +65,18 @@ def test_a_scan_leaves_out_what_is_listed(tmp_path: Path, relative: bool, caplog
             continue
         assert f"{folder}/a/1.mp3" not in left and f"{folder}/a/2.mp3" in left
         assert excluded == [f"{folder}/a/1.mp3"]
+
+
+@pytest.mark.parametrize(("find", "suffix"), [(scan, "mp3"), (scan_scores, "mid"), (scan_lyrics, "lrc")])
+def test_every_finder_leaves_out_what_is_listed(tmp_path: Path, find: Finder, suffix: str):
+    for name in ("left", "out"):
+        (tmp_path / f"{name}.{suffix}").touch()
+    excluded: list[str] = []
+    exclusions = Exclusions(frozenset({"out"}))
+    assert [entry.uri for entry in find([str(tmp_path)], None, exclusions, excluded.append)] == [
+        f"{tmp_path}/left.{suffix}"
+    ]
+    assert excluded == [f"{tmp_path}/out.{suffix}"]
 
 
 def test_a_list_without_a_source_is_refused(tmp_path: Path):

@@ -1,0 +1,1 @@
+"""Scores and MIDI: reading, analysis (beats, chords, key), and tokens. Knows nothing of shards or parallelism."""
