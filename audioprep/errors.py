@@ -45,6 +45,7 @@ class Reason(StrEnum):
     CRASHED = "crashed"
     TOKENS = "tokens"
     LYRICS = "lyrics"
+    SCORE = "score"
 
 
 class InputError(AudioprepError):
