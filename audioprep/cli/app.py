@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioprep.cli import encoding, exports, lyrics, shard_sets
+from audioprep.cli import corpora, encoding, exports, lyrics, shard_sets
 from audioprep.cli.execute import (
     INTERRUPTED,
     OK,
@@ -119,6 +119,7 @@ for command in (
     encoding.tokenize,
     encoding.encode,
     encoding.import_tokens,
+    corpora.jacappella,
     shard_sets.inspect,
     shard_sets.verify,
     shard_sets.listen,

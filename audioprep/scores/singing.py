@@ -155,7 +155,8 @@ class _Clock:
             here = [measures[place] for measures in parts if place < len(measures)]
             self.lengths.append(max(float(measure.highestTime) for measure in here))
             tempi = [(0.0, now)]
-            marks = {float(mark.offset): mark for measure in here for mark in measure.getElementsByClass(MetronomeMark)}
+            found = (mark for measure in reversed(here) for mark in measure.getElementsByClass(MetronomeMark))
+            marks = {float(mark.offset): mark for mark in found}  # of two at one place, that of the upper part
             for offset, mark in sorted(marks.items()):
                 if mark.number is not None and (per_minute := mark.getQuarterBPM()):
                     now = 60 / per_minute

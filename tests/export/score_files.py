@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,10 @@ class Measure:
     ending: str = ""  # 1 or 2
     mark: str = ""
     tempo: int = 0
+
+    @property
+    def quarters(self) -> int:
+        return sum(int(duration) for duration in re.findall(r"<duration>(\d+)", "".join(self.notes)))
 
     def xml(self, number: int) -> str:
         attributes = "<attributes><divisions>1</divisions></attributes>" if number == 1 else ""
@@ -124,11 +129,12 @@ def write_corpus(root: Path, songs: Sequence[Song], seconds: float = 1.0) -> Pat
             samples = np.stack([sound, sound], axis=1) if name == "mixture_stereo" else sound
             soundfile.write(folder / f"{name}.wav", samples, 48000)
         for kind, suffix in SUFFIXES.items():
-            scat = Measure([note(song.backing[kind]), rest(3)], tempo=120)
+            scat = Measure([note(song.backing[kind]), rest(song.lead[kind][0].quarters - 1)])
             parts = {"Lead Vocal": song.lead[kind]}
-            parts |= {name: [scat, *song.lead[kind][1:2]] for name in ("Soprano", "Alto")}
-            parts |= {name: [scat] for name in ("Tenor", "Bass")}
-            parts["Vocal Percussion"] = [Measure([rest(4)])]
+            parts |= {name: [scat, *song.lead[kind][1:]] for name in ("Soprano", "Alto")}
+            silent = [Measure([rest(m.quarters)], m.repeat, m.ending) for m in song.lead[kind][1:]]
+            parts |= {name: [scat, *silent] for name in ("Tenor", "Bass")}
+            parts["Vocal Percussion"] = [Measure([rest(1)])]
             (folder / f"{song.name}{suffix}").write_text(score(parts), encoding="utf-8")
         parts_of_six = AUDIO[:6]
         rows += [f"{song.name},{song.name},,,,,,,{song.subset},{part},,F" for part in parts_of_six]
