@@ -120,6 +120,7 @@ for command in (
     encoding.encode,
     encoding.import_tokens,
     corpora.jacappella,
+    corpora.make_dummy,
     shard_sets.inspect,
     shard_sets.verify,
     shard_sets.listen,
@@ -138,5 +139,6 @@ fit.command("mel-rvq")(encoding.fit_mel_rvq)
 fit.command("muq-vq")(encoding.fit_muq_vq)
 export.command("stable-audio")(exports.export_stable_audio)
 export.command("simpletuner")(exports.export_simpletuner)
+export.command("songbloom")(exports.export_songbloom)
 app.add_typer(fit, name="fit")
 app.add_typer(export, name="export")

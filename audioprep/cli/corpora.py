@@ -1,4 +1,4 @@
-"""The commands for particular corpora."""
+"""The commands for particular corpora, and for one that is made up."""
 
 from __future__ import annotations
 
@@ -60,3 +60,26 @@ def jacappella(
     options["splits"] = guarded(lambda: splits_of(splits))
     options["encoders"] = guarded(lambda: encoder_choices(encoder or ["mel-rvq"], weights, column, setting or []))
     execute("jacappella", options, dry_run, json, quiet)
+
+
+def make_dummy(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+    samples: Annotated[int, typer.Option(min=1, help="Songs.")] = 4,
+    seconds: Annotated[float, typer.Option(help="Of a song.")] = 30.0,
+    prompt_sec: Annotated[float, typer.Option(help="Of a prompt.")] = 10.0,
+    sketch_rate: Annotated[float, typer.Option(help="Sketch tokens a second.")] = 25.0,
+    codes: Annotated[int, typer.Option(min=1, help="Codes of the model: sketch tokens are below.")] = 129,
+    sketch_format: Annotated[str, typer.Option(help="npy or pt.")] = "npy",
+    splits: Annotated[str, typer.Option(help="Shares, by song.")] = "train=1.0",
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a synthetic data set in the layout of SongBloom's fork, for dry runs: tones, lyrics, random sketches.
+
+    Example: audioprep make-dummy dummy --samples 8 --splits train=0.75,validation=0.25
+    """
+    options = settings_of(locals())
+    options["splits"] = guarded(lambda: splits_of(splits))
+    execute("make-dummy", options, dry_run, json, quiet)
