@@ -46,6 +46,7 @@ class Reason(StrEnum):
     CRASHED = "crashed"
     TOKENS = "tokens"
     LYRICS = "lyrics"
+    SCORE = "score"
 
 
 class InputError(AudioprepError):

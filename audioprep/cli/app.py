@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioprep.cli import encoding, exports, lyrics, shard_sets, symbolic
+from audioprep.cli import corpora, encoding, exports, lyrics, shard_sets, symbolic
 from audioprep.cli.execute import (
     INTERRUPTED,
     OK,
@@ -120,6 +120,8 @@ for command in (
     encoding.encode,
     encoding.import_tokens,
     symbolic.midi,
+    corpora.jacappella,
+    corpora.make_dummy,
     shard_sets.inspect,
     shard_sets.verify,
     shard_sets.listen,
@@ -140,5 +142,6 @@ fit.command("midi-bpe")(symbolic.fit_midi_bpe)
 export.command("emopia")(exports.export_emopia)
 export.command("stable-audio")(exports.export_stable_audio)
 export.command("simpletuner")(exports.export_simpletuner)
+export.command("songbloom")(exports.export_songbloom)
 app.add_typer(fit, name="fit")
 app.add_typer(export, name="export")

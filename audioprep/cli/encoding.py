@@ -115,7 +115,7 @@ def encode(
         del options[name]
     options["source"] = source or []
     options["splits"] = guarded(lambda: splits_of(splits))
-    options["encoders"] = guarded(lambda: _encoder_choices(encoder, weights, column, setting or []))
+    options["encoders"] = guarded(lambda: encoder_choices(encoder, weights, column, setting or []))
     execute("encode", options, dry_run, json, quiet)
 
 
@@ -218,7 +218,7 @@ def fit_muq_vq(
     execute("fit-muq-vq", settings_of(locals()), dry_run, json, quiet)
 
 
-def _encoder_choices(
+def encoder_choices(
     names: list[str], weights: str | None, column: str | None, settings: list[str]
 ) -> list[dict[str, Any]]:
     from audioprep.errors import UsageError

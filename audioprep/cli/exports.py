@@ -165,3 +165,57 @@ def export_simpletuner(
     Example: audioprep export simpletuner shards heartmula --layout inline --hub me/my-songs
     """
     execute("export-simpletuner", settings_of(locals()) | {"root": root or []}, dry_run, json, quiet)
+
+
+def export_songbloom(
+    out: ShardSet,
+    dest: Dest,
+    model: Annotated[
+        Path | None, typer.Option(help="The checkpoint that will be trained: it says how many codes there may be.")
+    ] = None,
+    codes: Annotated[
+        int | None, typer.Option(min=1, help="Codes of the model. Default: the checkpoint's, else the published 129.")
+    ] = None,
+    lyrics_column: Annotated[
+        str, typer.Option(help="Column of the lyrics, or of what g2p --layout songbloom wrote.")
+    ] = "lyrics",
+    seconds_per_tag: Annotated[
+        int, typer.Option(help="What one [intro] [inst] [outro] stands for: 1, or 5 for the 240 s model.")
+    ] = 1,
+    infer_sections: Annotated[
+        bool, typer.Option("--infer-sections", help="Guess sections that nothing in the lyrics says.")
+    ] = False,
+    align: Annotated[
+        str, typer.Option(help="Sketch and latents of other lengths: trim, pad, or error (the song is left out).")
+    ] = "trim",
+    block: Annotated[int, typer.Option(min=1, help="Lengths are multiples of so many frames.")] = 16,
+    max_seconds: Annotated[float, typer.Option(help="What the model makes at most: 150 or 240.")] = 150.0,
+    verify_lengths: Annotated[
+        bool, typer.Option("--verify-lengths", help="Only say how the lengths agree; write nothing.")
+    ] = False,
+    verify_lengths_max: Annotated[int | None, typer.Option(min=1, help="Of the first so many songs.")] = None,
+    require_length_match: Annotated[
+        bool, typer.Option("--require-length-match", help="Stop where lengths differ, before anything is written.")
+    ] = False,
+    prompt_sec: Annotated[
+        float | None, typer.Option(help="Length of the prompts. Default: what the songs say, else 10.")
+    ] = None,
+    prompt_start: Annotated[float, typer.Option(min=0, help="Where in the song prompts begin, in seconds.")] = 0.0,
+    sketch_format: Annotated[str, typer.Option(help="npy or pt.")] = "npy",
+    cache: Annotated[bool, typer.Option(help="Write the trainer's cache, where the shard set has latents.")] = True,
+    sketch_column: Annotated[str, typer.Option(help="The column of sketch tokens.")] = "sketch_tokens",
+    latents_column: Annotated[
+        str | None, typer.Option(help="The column of latents. Default: latents, if there are any.")
+    ] = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write songs for the Japanese fork of SongBloom; the same command again goes on where it stopped.
+
+    Example: audioprep export songbloom shards songbloom --model songbloom_full_150s.pt --infer-sections
+
+    Example: audioprep export songbloom shards songbloom --verify-lengths --verify-lengths-max 20
+    """
+    execute("export-songbloom", settings_of(locals()), dry_run, json, quiet)

@@ -32,7 +32,9 @@ def verify(
     device: Device = "auto",
     target: Annotated[
         str | None,
-        typer.Option("--for", help="OUT is an export: find what its trainer stumbles over: stable-audio, simpletuner."),
+        typer.Option(
+            "--for", help="OUT is an export: find what its trainer stumbles over: stable-audio, simpletuner, songbloom."
+        ),
     ] = None,
     model_config: Annotated[
         Path | None, typer.Option(help="stable-audio: the trainer's model config, to be checked too.")
@@ -43,6 +45,7 @@ def verify(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="simpletuner: rows of a step. Default: what its config.json says.")
     ] = None,
+    codes: Annotated[int | None, typer.Option(min=1, help="songbloom: codes of the model that is trained.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -56,7 +59,7 @@ def verify(
     """
     settings = guarded(lambda: key_values(setting or []))
     options = {"out": out, "reencode": reencode, "codec_settings": settings, "device": device, "target": target}
-    options |= {"model_config_file": model_config, "tokenizer": tokenizer, "batch_size": batch_size}
+    options |= {"model_config_file": model_config, "tokenizer": tokenizer, "batch_size": batch_size, "codes": codes}
     execute("verify", options, False, json, quiet)
 
 

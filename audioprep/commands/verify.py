@@ -23,14 +23,15 @@ from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.imported import RATE_TOLERANCE
 
-Target = Literal["simpletuner", "stable-audio"]
+Target = Literal["simpletuner", "songbloom", "stable-audio"]
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep verify`."""
 
     out: Path = Field(description="Folder of the shard set, or with `target` of the export.")
-    target: Target | None = Field(None, description="Check an exported folder: stable-audio or simpletuner.")
+    target: Target | None = Field(None, description="Check an exported folder: stable-audio, simpletuner, songbloom.")
+    codes: PositiveInt | None = Field(None, description="songbloom: codes of the model. Default: as exported for.")
     model_config_file: Path | None = Field(None, description="stable-audio: the trainer's model config, to check too.")
     tokenizer: Path | None = Field(None, description="simpletuner: HeartMuLa's tokenizer.json, to count prompts with.")
     batch_size: PositiveInt | None = Field(None, description="simpletuner: rows of a step. Default: as in config.json.")
@@ -99,8 +100,15 @@ def _stable_audio(settings: Settings, counter: Counter) -> list[str]:
     return check(settings.out, model_config=settings.model_config_file, on_files=counter)
 
 
+def _songbloom(settings: Settings, counter: Counter) -> list[str]:
+    from audioprep.export.songbloom_check import check
+
+    return check(settings.out, settings.codes, on_rows=lambda done: counter(done, None))
+
+
 _EXPORTS: dict[Target, Callable[[Settings, Counter], list[str]]] = {
     "simpletuner": _simpletuner,
+    "songbloom": _songbloom,
     "stable-audio": _stable_audio,
 }
 

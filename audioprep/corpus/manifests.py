@@ -28,8 +28,8 @@ def read_manifest(path: str) -> Iterator[Entry]:
     """Gives the entries of a CSV, TSV, JSONL or Parquet manifest.
 
     Relative paths are relative to the manifest's folder. The columns `tags lyrics prompt license source split`
-    (and usual other names for them) become columns; all others go into `metadata`. A row that names no input
-    becomes an entry with a `problem`, so that it ends in `failures.parquet`.
+    (and usual other names for them) become columns; all others go into `metadata`. A row that names no input,
+    or that says itself what its `problem` is, becomes an entry with a `problem`, so that it ends in `failures.parquet`.
 
     Raises:
         UsageError: no column with paths, or the table cannot be read at all.
@@ -207,6 +207,8 @@ def _entry(manifest: str, place: str, where: object, record: Mapping[str, object
     if not isinstance(where, str) or not where.strip():
         return _problem(manifest, place, "the manifest names no file in this row")
     path = os.path.normpath(os.path.join(os.path.dirname(manifest), os.path.expanduser(where.strip())))
+    if problem := record.get("problem"):
+        return Entry(path_to_uri(path), problem=str(problem))
     return Entry(path_to_uri(path), **text_fields(record))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 
@@ -59,3 +60,8 @@ def choose_split(item_id: str, wanted: str | None, splits: Mapping[str, float]) 
             return name
         place -= share
     return list(splits)[-1]  # rounding at the very end
+
+
+def split_of(group: str, splits: Mapping[str, float], seed: int = 0) -> str:
+    """The split of all items of one group, such as the parts of a song: by the hash of its name, with a seed."""
+    return choose_split(hashlib.sha256(f"{seed}:{group}".encode()).hexdigest(), None, splits)

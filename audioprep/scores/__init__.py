@@ -1,0 +1,1 @@
+"""Scores: what is sung in them, when, and at which pitch."""
