@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from music21.stream import Measure, Part, Score
 
 LINE_GAP = 0.45  # seconds without singing that end a line; shorter ones are articulation
+PARAGRAPH_GAP = 2.0  # seconds without singing between two paragraphs: lines of one follow each other in a breath
 _USUAL_SECONDS = 0.5  # of a quarter where a score has no tempo: 120 a minute, as notation programs play it
 _VERSE_NUMBER = re.compile(r"^\d+\s*[.)]\s*")
 _SENTENCE_END = re.compile(r"[.!?;。！？]$")
@@ -116,7 +117,9 @@ def lead_part(parts: Sequence[SungPart], named: str | None = None) -> SungPart |
 
 
 def timed_lyrics(lines: Sequence[Line], seconds: float) -> str:
-    """Lines as LRC: when each begins, and an empty line where singing pauses for `SHORTEST_GAP` or longer.
+    """Lines as LRC: when each begins, and an empty line with a time where singing pauses for `SHORTEST_GAP` or longer.
+
+    Between paragraphs stands an empty line without a time.
 
     Args:
         lines: in order.
@@ -128,8 +131,11 @@ def timed_lyrics(lines: Sequence[Line], seconds: float) -> str:
         if line.section:
             written.append(f"[{line.section}]")
         written.append(stamp + line.text)
-        if (after.start if after else seconds) - line.end >= SHORTEST_GAP:
+        pause = (after.start if after else seconds) - line.end
+        if pause >= SHORTEST_GAP:
             written.append(f"[{_stamp(line.end)}]")
+        elif after and pause >= PARAGRAPH_GAP:
+            written.append("")
     return "\n".join(written) + "\n"
 
 
