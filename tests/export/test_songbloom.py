@@ -219,3 +219,13 @@ def test_dummies_pass_the_check_and_are_the_same_every_time(tmp_path: Path) -> N
     rows = [len((out / f"{split}.jsonl").read_text().splitlines()) for split in ("train", "validation")]
     assert sum(rows) == 6 and min(rows) > 0
     assert audioprep("make-dummy", out) == 1
+
+
+def test_phonemes_in_songblooms_layout_are_taken_as_they_are(tmp_path: Path, recording: Path) -> None:
+    written = "[verse] s a k u r a . h a r u , [chorus] h a n a"
+    shards = shard_set(tmp_path / "shards", recording, [(50, 50)], lyrics=written)
+    description = json.loads((shards / "dataset.json").read_text())
+    description["columns"]["lyrics_sections"] = "string"  # as g2p --layout songbloom leaves beside its column
+    (shards / "dataset.json").write_text(json.dumps(description))
+    SongBloomExport(shards, tmp_path / "out", Options()).run(False, lambda done, total: None)
+    assert songs(tmp_path / "out")[0]["lyrics"] == written and check(tmp_path / "out") == []
