@@ -62,7 +62,8 @@ def shard_set(root: Path, recording: Path, lengths: list[tuple[int, int]], large
             }
             | texts
         )
-    names = ("id", "uri", "split", "lyrics", "license", "source", "metadata")
+    names = ("id", "uri", "split", "lyrics", "license", "source", "metadata", *texts)
+    names = tuple(dict.fromkeys(names))
     arrays = {"sketch_tokens": array_type(pa.uint16(), 1), "latents": array_type(pa.float16(), 64)}
     encoders = {"sketch_tokens": SKETCH.to_dict(), "latents": LATENTS.to_dict()}
     return write_set(root, [rows], names, arrays, encoders)
@@ -223,9 +224,7 @@ def test_dummies_pass_the_check_and_are_the_same_every_time(tmp_path: Path) -> N
 
 def test_phonemes_in_songblooms_layout_are_taken_as_they_are(tmp_path: Path, recording: Path) -> None:
     written = "[verse] s a k u r a . h a r u , [chorus] h a n a"
-    shards = shard_set(tmp_path / "shards", recording, [(50, 50)], lyrics=written)
-    description = json.loads((shards / "dataset.json").read_text())
-    description["columns"]["lyrics_sections"] = "string"  # as g2p --layout songbloom leaves beside its column
-    (shards / "dataset.json").write_text(json.dumps(description))
+    shards = shard_set(tmp_path / "shards", recording, [(50, 50)], lyrics=written, lyrics_sections="timed")
     SongBloomExport(shards, tmp_path / "out", Options()).run(False, lambda done, total: None)
-    assert songs(tmp_path / "out")[0]["lyrics"] == written and check(tmp_path / "out") == []
+    (row,) = songs(tmp_path / "out")
+    assert (row["lyrics"], row["sections"]) == (written, "timed") and check(tmp_path / "out") == []
