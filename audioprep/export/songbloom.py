@@ -197,7 +197,7 @@ class SongBloomExport:
         options = self._options
         if split_embedded(item["uri"]):
             raise ValueError("lies inside a table, and the trainer reads files: save it as a file of its own")
-        lyrics = self._lyrics(item)
+        lyrics, sections = self._lyrics(item)
         sketch = np.asarray(item[options.sketch])[:, 0].astype(np.int64)
         longest = int(options.max_seconds * FRAME_RATE)
         frames = aligned_frames(len(sketch), self._latent_frames(item), options.align, options.block, longest)
@@ -218,23 +218,25 @@ class SongBloomExport:
             "prompt_wav": str(self.folder / names[0]),
             "sketch_path": str(self.folder / names[1]),
             "duration": item["duration"],
+            "sections": sections,
         }
         return row | {name: item[name] for name in ("license", "source") if item.get(name)}, names, frames
 
-    def _lyrics(self, item: Item) -> str:
+    def _lyrics(self, item: Item) -> tuple[str, str]:
+        """The lyrics, and whether their sections are `given`, `timed` or `inferred`."""
         options = self._options
         lyrics = item[options.lyrics] or ""
         if not lyrics.strip():
             raise ValueError("has no lyrics")
-        if f"{options.lyrics}_sections" in self._dataset.columns:
-            return lyrics
+        if (column := f"{options.lyrics}_sections") in item:
+            return lyrics, item[column]
         structure = song_structure(lyrics, options.seconds_per_tag, item["duration"], options.infer_sections)
         wrong = next((finding for finding in structure.findings if finding.fixed is None), None)
         if wrong or not structure.sections:
             said = f"line {wrong.line}: {wrong.rule}: {wrong.text}" if wrong else "no section"
             hint = "" if options.infer_sections else "; --infer-sections guesses what nothing says"
             raise ValueError(f"has no lyrics for SongBloom: {said}{hint}")
-        return write(structure.sections)
+        return write(structure.sections), structure.origin
 
     def _latent_frames(self, item: Item) -> int:
         if self._options.latents:
@@ -261,7 +263,17 @@ class SongBloomExport:
 
     def _columns(self) -> list[str]:
         options, known = self._options, self._dataset.columns
-        names = ("id", "uri", "duration", "license", "source", "metadata", options.lyrics, options.sketch)
+        names = (
+            "id",
+            "uri",
+            "duration",
+            "license",
+            "source",
+            "metadata",
+            options.lyrics,
+            f"{options.lyrics}_sections",
+            options.sketch,
+        )
         return [name for name in (*names, *filter(None, [options.latents])) if name in known]
 
     def _check_columns(self) -> None:

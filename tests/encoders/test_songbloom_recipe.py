@@ -75,4 +75,5 @@ def test_the_recipe_from_end_to_end(tmp_path: Path) -> None:
     for row in rows:
         cached = torch.load(folder / "cache" / f"{row['idx']}.pt", weights_only=True)
         assert cached["audio_latent"].shape == (2, 32) and cached["length"] == 32
-        assert np.load(row["sketch_path"]).shape == (32,) and row["license"].startswith("jaCappella")
+        assert np.load(row["sketch_path"]).shape == (32,) and row["sections"] == "inferred"
+        assert row["license"].startswith("jaCappella")

@@ -62,7 +62,8 @@ def shard_set(root: Path, recording: Path, lengths: list[tuple[int, int]], large
             }
             | texts
         )
-    names = ("id", "uri", "split", "lyrics", "license", "source", "metadata")
+    names = ("id", "uri", "split", "lyrics", "license", "source", "metadata", *texts)
+    names = tuple(dict.fromkeys(names))
     arrays = {"sketch_tokens": array_type(pa.uint16(), 1), "latents": array_type(pa.float16(), 64)}
     encoders = {"sketch_tokens": SKETCH.to_dict(), "latents": LATENTS.to_dict()}
     return write_set(root, [rows], names, arrays, encoders)
@@ -219,3 +220,11 @@ def test_dummies_pass_the_check_and_are_the_same_every_time(tmp_path: Path) -> N
     rows = [len((out / f"{split}.jsonl").read_text().splitlines()) for split in ("train", "validation")]
     assert sum(rows) == 6 and min(rows) > 0
     assert audioprep("make-dummy", out) == 1
+
+
+def test_phonemes_in_songblooms_layout_are_taken_as_they_are(tmp_path: Path, recording: Path) -> None:
+    written = "[verse] s a k u r a . h a r u , [chorus] h a n a"
+    shards = shard_set(tmp_path / "shards", recording, [(50, 50)], lyrics=written, lyrics_sections="timed")
+    SongBloomExport(shards, tmp_path / "out", Options()).run(False, lambda done, total: None)
+    (row,) = songs(tmp_path / "out")
+    assert (row["lyrics"], row["sections"]) == (written, "timed") and check(tmp_path / "out") == []
