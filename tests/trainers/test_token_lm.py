@@ -8,21 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from token_lm_helpers import CODEBOOKS, SCRIPT, SIZE, load_trainer, write_shards
+from trainer_helpers import CODEBOOKS, SIZE, TOKEN_LM, load_trainer, write_counting
 
 from audioprep.errors import UsageError
+from audioprep.training import learning_rate
 
-token_lm = load_trainer()
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
-    torch.set_num_threads(1)
+token_lm = load_trainer(TOKEN_LM)
 
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("shards") / "set")
+    return write_counting(tmp_path_factory.mktemp("shards") / "set")
 
 
 def settings(shards: Path, out: Path, **changes: Any) -> Any:
@@ -78,7 +74,7 @@ def test_padding_does_not_change_the_loss(shards: Path):
 
 def test_learning_rate_rises_and_falls(shards: Path, tmp_path: Path):
     chosen = settings(shards, tmp_path, steps=100, warmup=10, lr=1.0)
-    rates = [token_lm.learning_rate(step, chosen) for step in range(100)]
+    rates = [learning_rate(step, chosen) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
@@ -104,6 +100,7 @@ def test_checkpoint_is_plain_data(shards: Path, tmp_path: Path):
     assert state["settings"]["width"] == 32
     make_model(shards).load_state_dict(state["model"])
     assert sorted(path.name for path in tmp_path.iterdir() if "tfevents" not in path.name) == [
+        "best.pt",
         "latest.pt",
         "loss.jsonl",
         "loss.png",
@@ -187,7 +184,7 @@ def test_without_a_terminal_progress_is_logged(shards: Path, tmp_path: Path, cap
 
 def test_two_processes_train_one_model(shards: Path, tmp_path: Path):
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT),
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TOKEN_LM),
         str(shards), "--out", str(tmp_path), "--steps", "6", "--batch-size", "2", "--width", "16", "--depth", "1",
         "--heads", "2", "--device", "cpu", "--save-every", "3",
     ]  # fmt: skip
@@ -205,7 +202,7 @@ def test_excluded_items_are_as_if_they_were_not_there(shards: Path, tmp_path: Pa
     listed = tmp_path / "exclude.txt"
     listed.write_text("6\n7\n8\n9\n")
     token_lm.train(settings(shards, tmp_path / "excluded", exclude=listed, steps=4))
-    token_lm.train(settings(write_shards(tmp_path / "fewer", items=6), tmp_path / "without", steps=4))
+    token_lm.train(settings(write_counting(tmp_path / "fewer", items=6), tmp_path / "without", steps=4))
     assert losses(tmp_path / "excluded") == losses(tmp_path / "without")
     listed.write_text("\n".join(map(str, range(10))))
     with pytest.raises(UsageError, match="all 10 items are on the list"):
