@@ -14,7 +14,7 @@ from audioprep.commands import fit_midi_bpe, inspect, midi, verify
 from audioprep.corpus.entry import Entry
 from audioprep.engine.run import recorded_stages
 from audioprep.errors import UsageError
-from audioprep.shards.columns import to_arrays
+from audioprep.shards.columns import plain_table, to_arrays
 from audioprep.shards.dataset import open_dataset
 from audioprep.shards.loader import ShardLoader
 from audioprep.shards.tables import read_tables
@@ -176,7 +176,7 @@ def test_a_trained_tokenizer_end_to_end(songs: Path, tmp_path: Path) -> None:
     theirs = miditok.REMI(params=out / "tokenizer.json")
     assert theirs.is_trained
     assert verify.run(verify.Settings.model_validate({"out": out}), CONSOLE)["problems"] == []
-    table = pq.read_table(next((out / "data").glob("*.parquet")))
+    table = plain_table(pq.read_table(next((out / "data").glob("*.parquet"))))
     for uri, tokens in list(zip(table.column("uri").to_pylist(), to_arrays(table.column("midi_tokens")), strict=True))[
         ::9
     ]:
