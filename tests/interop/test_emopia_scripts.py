@@ -13,7 +13,7 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,6 @@ Event = list[int | str]
 
 
 @pytest.fixture(scope="module")
-def cache(request: pytest.FixtureRequest) -> Path:
-    given = os.environ.get("AUDIOPREP_INTEROP")
-    assert request.config.cache is not None
-    return Path(given) if given else request.config.cache.mkdir("interop")
-
-
-@pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = os.environ.get("AUDIOPREP_EMOPIA")
     if not given:
@@ -60,23 +53,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def python(cache: Path) -> Path:
+def python(environment: Callable[..., Path]) -> Path:
     """Python with what the scripts need."""
-    uv = shutil.which("uv")
-    if uv is None:
-        pytest.skip("needs uv")
-    folder = cache / "emopia"
-    python, done = folder / "bin" / "python", folder / "done"
-    if not done.exists() or done.read_text() != "\n".join(PACKAGES):
-        for command in (
-            [uv, "venv", "--clear", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--python", str(python), *PACKAGES],
-        ):
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                pytest.skip(f"no environment for EMOPIA's scripts: {made.stderr[-500:]}")
-        done.write_text("\n".join(PACKAGES))
-    return python
+    return environment("emopia", PACKAGES)
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +71,10 @@ def monkeypatch_module():
 
 
 @pytest.fixture(scope="module")
-def scores(bench: Any, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def scores(bench: Any, interop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MIDI as the scripts want it: 480 ticks, tracks named piano, chords as markers."""
     folder = tmp_path_factory.mktemp("scores") / "analysed"
-    files = bench.corpus_files(cache / "scores", SCORES)
+    files = bench.corpus_files(interop_folder / "scores", SCORES)
     assert len(files) >= 200
     bench.analysed(files, folder)
     return folder

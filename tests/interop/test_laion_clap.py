@@ -1,14 +1,14 @@
 """Our embeddings beside those of laion-clap 1.1.7, from the same `.pt` at its real sizes, in its own environment.
 
-Opt-in: `pytest -m interop`. The environment is made once, in pytest's cache, from the package registry; laion-clap's
+Opt-in: `pytest -m interop`. The environment is made once (`conftest.py`) from the package registry; laion-clap's
 downloads at import are replaced by local stubs (`laion_reference.py`).
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +31,9 @@ SCRIPT = Path(__file__).with_name("laion_reference.py")
 
 
 @pytest.fixture(scope="module")
-def laion_python(request: pytest.FixtureRequest) -> Path:
+def laion_python(environment: Callable[..., Path]) -> Path:
     """The interpreter of an environment with laion-clap."""
-    uv = shutil.which("uv")
-    if uv is None:
-        pytest.skip("needs uv")
-    assert request.config.cache is not None
-    folder = request.config.cache.mkdir("interop") / "laion-clap"
-    python, done = folder / "bin" / "python", folder / "done"
-    if not done.exists() or done.read_text() != "\n".join(PACKAGES):
-        for command in (
-            [uv, "venv", "--clear", "--python", sys.executable, str(folder)],
-            [uv, "pip", "install", "--python", str(python), *PACKAGES],
-        ):
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                pytest.skip(f"no environment with laion-clap: {made.stderr[-500:]}")
-        done.write_text("\n".join(PACKAGES))
-    return python
+    return environment("laion-clap", PACKAGES)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,29 +65,9 @@ class Upstream:
 
 
 @pytest.fixture(scope="module")
-def sat(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Upstream:
+def sat(environment: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Upstream:
     """stable-audio-tools."""
-    uv = shutil.which("uv")
-    if uv is None:
-        pytest.skip("needs uv")
-    assert request.config.cache is not None
-    given = os.environ.get("AUDIOPREP_INTEROP")
-    folder = (Path(given) if given else request.config.cache.mkdir("interop")) / "stable-audio"
-    python, done = folder / "bin" / "python", folder / "done"
-    wanted = "\n".join([*PACKAGES, *ALONE])
-    if not done.exists() or done.read_text() != wanted:
-        overrides = tmp_path_factory.mktemp("uv") / "overrides.txt"
-        overrides.write_text("protobuf>=5\n")
-        install = [uv, "pip", "install", "--python", str(python)]
-        for command in (
-            [uv, "venv", "--clear", "--python", sys.executable, str(folder)],
-            [*install, "--override", str(overrides), *PACKAGES],
-            [*install, "--no-deps", *ALONE],
-        ):
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                pytest.skip(f"no environment with stable-audio-tools: {made.stderr[-500:]}")
-        done.write_text(wanted)
+    python = environment("stable-audio", PACKAGES, ALONE, "protobuf>=5\n")
     return Upstream(python, tmp_path_factory.mktemp("sat"))
 
 
