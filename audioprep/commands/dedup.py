@@ -71,7 +71,8 @@ def run(settings: Settings, console: Console) -> Summary:
             return calibrate.run(settings, console)
         corpus = open_source(settings, settings.source, settings.out / "shards", console)
         other = open_source(settings, settings.against, settings.out / "against", console) if settings.against else None
-        comparison = compare(settings, corpus, other, layout.private, console)
+        column = column_of(settings, corpus)
+        comparison = compare(settings, corpus, other, column, layout.private, console)
         recordings, pairs = comparison.recordings, comparison.pairs[comparison.same]
         if comparison.kept_from is None:
             order = preference(recordings, settings.keep, prefer)
@@ -82,7 +83,7 @@ def run(settings: Settings, console: Console) -> Summary:
         dropped = comparison.described(dropped)
         with console.counter("Listening") as counter:
             dropped = tell_remasters(dropped, recordings, comparison.others, counter)
-        summary = _summary(settings, corpus, comparison, dropped)
+        summary = _summary(settings, corpus, column, comparison, dropped)
         _report(settings, comparison, order, dropped, summary, console)
         write_outputs(settings.out, comparison.others, recordings, dropped, summary, settings.exclude_path_format)
     names = ("processed_files", "failed_files", "duplicate_files", "kept_files", "exact_copies", "groups")
@@ -129,10 +130,12 @@ def _report(
         write_report(path, shown, similarities, sizes, comparison.threshold, summary["method"], summary, counter)
 
 
-def _summary(settings: Settings, corpus: Dataset, comparison: Comparison, dropped: list[Dropped]) -> dict[str, Any]:
+def _summary(
+    settings: Settings, corpus: Dataset, column: str, comparison: Comparison, dropped: list[Dropped]
+) -> dict[str, Any]:
     """`summary.json`, with the names that the Stable Audio fork has for the same things."""
     totals = corpus.totals
-    encoder = corpus.encoders[column_of(settings, corpus)]
+    encoder = corpus.encoders[column]
     if encoder["name"] == fingerprint.NAME:
         method, chosen = "fingerprints", {"min_coverage": settings.min_coverage}
     else:

@@ -16,7 +16,6 @@ from audioprep.dedup.comparison import Comparison, from_matches
 from audioprep.dedup.counting import binning_of, count_shards, tokens_of
 from audioprep.dedup.groups import Recording
 from audioprep.dedup.histograms import Histograms, inverse_document_frequencies
-from audioprep.dedup.report_pairs import BELOW
 from audioprep.dedup.search import Library, confirm_pairs, extract_prints, find_matches
 from audioprep.dedup.similarity import similar_pairs
 from audioprep.encoders import fingerprint
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 THRESHOLDS = {"fingerprint": 0.66, "histogram": 0.95}
 """The one of histograms is the habit of the fork's users."""
+_BELOW = 0.05  # how far below the threshold pairs of histograms are searched for the report
 
 
 def shard_set(source: Sequence[str]) -> Dataset | None:
@@ -83,14 +83,15 @@ def fingerprints_of(dataset: Dataset) -> str | None:
     return names[0] if names else None
 
 
-def compare(settings: Settings, corpus: Dataset, other: Dataset | None, private: Path, console: Console) -> Comparison:
-    """Compares the recordings of a corpus with each other, or with those of another one.
+def compare(
+    settings: Settings, corpus: Dataset, other: Dataset | None, column: str, private: Path, console: Console
+) -> Comparison:
+    """Compares the recordings of a corpus with each other, or with those of another one, by a column of tokens.
 
     Raises:
         UsageError: there is no such column, or the two have other tokens.
         SystemFault: the disk is full or broken.
     """
-    column = column_of(settings, corpus)
     if other and tokens_of(other, column) != tokens_of(corpus, column):
         raise UsageError(f"{other.folder}: its tokens are not made as those of {corpus.folder}; tokenize both alike")
     datasets = [corpus, other] if other else [corpus]
@@ -107,7 +108,7 @@ def threshold_of(settings: Settings, dataset: Dataset, column: str) -> float:
 def _by_fingerprints(
     settings: Settings, datasets: list[Dataset], column: str, private: Path, console: Console
 ) -> Comparison:
-    libraries = _libraries(datasets, column, private, console)
+    libraries = [_library(dataset, column, private, console) for dataset in datasets]
     ones, others = libraries[0], libraries[1] if len(libraries) > 1 else None
     folder = private / "matches" / digest([[path.name for path in library.paths] for library in libraries])[:16]
     with console.counter("Comparing") as counter:
@@ -117,12 +118,9 @@ def _by_fingerprints(
     return from_matches(_recordings(ones), kept_from, found, threshold, settings.min_coverage)
 
 
-def _libraries(datasets: list[Dataset], column: str, private: Path, console: Console) -> list[Library]:
-    libraries: list[Library] = []
-    for dataset in datasets:
-        with console.counter("Reading fingerprints") as counter:
-            libraries.append(Library(extract_prints(dataset, column, private / "prints", counter)))
-    return libraries
+def _library(dataset: Dataset, column: str, private: Path, console: Console) -> Library:
+    with console.counter("Reading fingerprints") as counter:
+        return Library(extract_prints(dataset, column, private / "prints", counter))
 
 
 def _by_histograms(
@@ -133,14 +131,10 @@ def _by_histograms(
     pairs = _similar(settings, ones, others, threshold, private, console)
     recordings, kept_from = _recordings(ones), None if others is None else _recordings(others)
     same = pairs["similarity"] >= threshold
-    seen = [fingerprints_of(dataset) for dataset in datasets]
-    if not settings.second_opinion or None in seen:
+    seen = [(dataset, name) for dataset in datasets if (name := fingerprints_of(dataset))]
+    if not settings.second_opinion or len(seen) < len(datasets):
         return Comparison(recordings, kept_from, pairs, same, threshold)
-    libraries = [
-        library
-        for dataset, name in zip(datasets, seen, strict=True)
-        for library in _libraries([dataset], str(name), private, console)
-    ]
+    libraries = [_library(dataset, name, private, console) for dataset, name in seen]
     with console.counter("Aligning") as counter:
         found = confirm_pairs(pairs, libraries[0], libraries[-1], counter)
     looked = from_matches(recordings, kept_from, found, THRESHOLDS["fingerprint"], settings.min_coverage)
@@ -171,7 +165,7 @@ def _similar(
 
     For the report they are searched from somewhat below the threshold on.
     """
-    lowest = max(threshold - (BELOW if settings.report_pairs else 0), 0)
+    lowest = max(threshold - (_BELOW if settings.report_pairs else 0), 0)
     what = [None if one is None else one.content for one in (ones, others)] + [lowest]
     device = resolve_device(settings.similarity_device)
     with console.counter("Comparing") as comparing:

@@ -9,7 +9,7 @@ from pathlib import Path
 from audioprep.audio.formats import AUDIO_SUFFIXES
 from audioprep.corpus.entry import LYRIC_SUFFIXES, Entry, path_to_uri
 from audioprep.corpus.manifests import MANIFEST_SUFFIXES, read_lyric_table
-from audioprep.corpus.scan import Finder
+from audioprep.corpus.scan import Finder, size_of
 from audioprep.errors import UsageError
 
 
@@ -23,7 +23,7 @@ def _all_entries(sources: Iterable[str]) -> Iterator[Entry]:
         elif path.lower().endswith(MANIFEST_SUFFIXES):
             yield from read_lyric_table(path)
         elif path.lower().endswith(LYRIC_SUFFIXES):
-            yield Entry(path_to_uri(path), size=os.path.getsize(path) if os.path.isfile(path) else 0)
+            yield Entry(path_to_uri(path), size=size_of(path))
         else:
             raise UsageError(
                 f"{source}: is no file of lyrics ({', '.join(LYRIC_SUFFIXES)}) and no table with them "
@@ -39,7 +39,7 @@ def _walk(folder: str) -> Iterator[Entry]:
             suffix = Path(name).suffix.lower()
             if suffix in LYRIC_SUFFIXES and (suffix != ".txt" or Path(name).stem not in stems):
                 path = os.path.join(root, name)
-                yield Entry(path_to_uri(path), size=os.path.getsize(path) if os.path.isfile(path) else 0)
+                yield Entry(path_to_uri(path), size=size_of(path))
 
 
 scan_lyrics = Finder("lyrics", _all_entries)

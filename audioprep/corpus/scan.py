@@ -91,7 +91,7 @@ def _files_and_tables(suffixes: frozenset[str], sources: Iterable[str]) -> Itera
         elif path.lower().endswith(MANIFEST_SUFFIXES):
             yield from read_manifest(path)
         else:
-            yield Entry(path_to_uri(path), size=_size(path))
+            yield Entry(path_to_uri(path), size=size_of(path))
 
 
 def _walk(folder: str, suffixes: frozenset[str], ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
@@ -110,7 +110,7 @@ def _walk(folder: str, suffixes: frozenset[str], ancestors: frozenset[tuple[int,
         for found in listing:
             is_folder = _is_folder(found)
             if os.path.splitext(found.name)[1].lower() in suffixes:
-                yield Entry(path_to_uri(found.path), size=0 if is_folder else _size(found.path))
+                yield Entry(path_to_uri(found.path), size=0 if is_folder else size_of(found.path))
             if is_folder:
                 subfolders.append(found.path)
     for subfolder in subfolders:
@@ -124,7 +124,8 @@ def _is_folder(found: os.DirEntry[str]) -> bool:
         return False
 
 
-def _size(path: str) -> int:
+def size_of(path: str) -> int:
+    """Bytes of a file; 0 of what is no file, or cannot be looked at."""
     try:
         status = os.stat(path)
     except OSError:  # gone or locked: the part that reads it says so, in a failure row

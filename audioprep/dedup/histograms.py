@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from audioprep.dedup.extracts import ABOUT
+from audioprep.dedup.hashing import fibonacci_hash
 from audioprep.errors import UsageError
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ class Binning:
         codes = tokens.astype(np.int64)
         if self.mode == "bigram":
             pairs = codes[:-1, 0] * self.size + codes[1:, 0]
-            # Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
-            hashed = pairs.astype(np.uint64) * np.uint64(11400714819323198485)
-            codes = (hashed >> np.uint64(64 - _BIGRAM_BITS)).astype(np.int64)
+            codes = (fibonacci_hash(pairs) >> np.uint64(64 - _BIGRAM_BITS)).astype(np.int64)
         elif self.mode != "joint":
             codes = codes[:, : self.per_frame] + np.arange(self.per_frame) * self.size
         bins, counts = np.unique(codes, return_counts=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from audioprep.dedup.hashing import fibonacci_hash
 from audioprep.encoders.fingerprint import BITS, SHIFTS, TUNINGS, rotate
 
 _AT = (0, 8, 16)  # frames of which a key is made: a second apart, so that they have little in common
@@ -115,6 +116,6 @@ def keys_of(words: NDArray[np.uint16], recordings: NDArray[np.int32]) -> tuple[N
 
 
 def _hash(values: NDArray[np.integer]) -> NDArray[np.uint64]:
-    """Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4), of which the high bits mix."""
-    product = values.astype(np.uint64) * np.uint64(11400714819323198485)
+    """Numbers to sort by that have nothing to do with the values."""
+    product = fibonacci_hash(values)
     return product ^ product >> np.uint64(32)

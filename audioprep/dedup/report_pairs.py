@@ -11,9 +11,6 @@ from audioprep.dedup.alignment import Alignment, Relation
 from audioprep.dedup.comparison import Comparison
 from audioprep.dedup.groups import Dropped, Recording
 
-BELOW = 0.05
-"""How far below the threshold pairs of histograms are searched for the report."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReportPair:

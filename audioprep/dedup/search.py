@@ -195,14 +195,14 @@ def _search(part: _Part) -> None:
         np.save(file, np.array(found, MATCH))
 
 
-@lru_cache(1)
+@lru_cache(2)
 def _library(paths: tuple[Path, ...]) -> Library:
     return Library(paths)
 
 
 @lru_cache(1)
 def _index(paths: tuple[Path, ...], recordings: range) -> tuple[Prints, Index]:
-    prints = Library(paths).prints(recordings)
+    prints = _library(paths).prints(recordings)
     return prints, Index(prints)
 
 
