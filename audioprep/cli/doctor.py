@@ -19,6 +19,8 @@ EXTRAS = {
     "symbolic": ("miditok", "symusic", "music21"),
     "ray": ("ray",),
     "s3": ("s3fs",),
+    "gs": ("gcsfs",),
+    "http": ("aiohttp",),
     "train": ("torch", "tensorboard", "matplotlib"),
 }
 

@@ -1,0 +1,1 @@
+"""Local paths and URLs, read and written alike."""
