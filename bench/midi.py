@@ -12,7 +12,7 @@ counted, nor is that of the others: the clock runs from when both workers have d
 Exits 1 where audioprep is less than 1.8 times as fast as MidiTok's loop or 10 times as fast as EMOPIA's scripts, where
 notes are other ones after words are turned back into MIDI, or where one of `--fuzz` damaged files is not accounted for.
 
-Run: `python bench/midi.py [--scores FOLDER] [--count 240] [--copies 16] [--fuzz 1000] [--only miditok emopia …]`.
+Run: `python bench/midi.py [--scores FOLDER] [--count 240] [--copies 16] [--fuzz 1000] [--only remi emopia …]`.
 It needs the extra symbolic.
 """
 
@@ -57,7 +57,8 @@ def main() -> int:
     parser.add_argument("--copies", type=int, default=16, help="of each file, so that a run lasts")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fuzz", type=int, default=0, help="damaged files")
-    parser.add_argument("--only", nargs="*", default=["remi", "cp", "emopia", "roundtrip"])
+    kinds = ["remi", "cp", "emopia", "roundtrip"]
+    parser.add_argument("--only", nargs="*", choices=kinds, default=kinds)
     options = parser.parse_args()
 
     files = corpus_files(options.scores, options.count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from audioprep.commands.base import CommandSettings, Console, Summary
+from audioprep.commands.inspect_plot import (
+    Draw,
+    class_panels,
+    codes_panel,
+    draw_panels,
+    durations_panel,
+    spread_panel,
+)
 from audioprep.shards.columns import is_vector, to_arrays, to_vectors
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
@@ -83,7 +91,7 @@ def run(settings: Settings, console: Console) -> Summary:
     if spreads:
         summary["values"] = {name: spread.summary() for name, spread in spreads.items()}
     if settings.plot:
-        _plot(settings.plot, np.array(durations), counts, spreads)
+        draw_panels(settings.plot, list(_panels(dataset, np.array(durations), counts, spreads)))
         summary["plot"] = str(settings.plot)
     return summary
 
@@ -141,26 +149,20 @@ def _failures(dataset: Dataset) -> dict[str, int]:
     return dict(Tally(reasons).most_common())
 
 
-def _plot(
-    path: Path, durations: NDArray[np.float64], counts: dict[str, list[NDArray[np.int64]]], spreads: dict[str, Spread]
-) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _panels(
+    dataset: Dataset,
+    durations: NDArray[np.float64],
+    counts: dict[str, list[NDArray[np.int64]]],
+    spreads: dict[str, Spread],
+) -> Iterator[Draw]:
+    yield durations_panel(durations)
+    for name, count in counts.items():
+        if dataset.encoders[name].get("symbolic"):
+            from audioprep.commands.midi import tokenizer_text
+            from audioprep.symbolic.classes import token_classes
 
-    rows = 1 + len(counts) + len(spreads)
-    figure = Figure(figsize=(10, 3.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes: Any = figure.subplots(rows, 1, squeeze=False)[:, 0]
-    axes[0].hist(durations, bins=50, color="#4477aa")
-    axes[0].set(xlabel="duration (s)", ylabel="items", title=f"{len(durations)} items")
-    for axis, (name, count) in zip(axes[1:], counts.items(), strict=False):
-        for codebook, row in enumerate(count):
-            axis.plot(np.sort(row / max(row.sum(), 1))[::-1], label=f"codebook {codebook}")
-        axis.set(xlabel="code, most used first", ylabel="share of frames", yscale="log", title=name)
-        axis.legend(ncols=4, fontsize="small")
-    for axis, (name, spread) in zip(axes[1 + len(counts) :], spreads.items(), strict=True):
-        mean, std = spread.of_dimensions()
-        axis.errorbar(np.arange(len(mean)), mean, std, fmt=".", color="#4477aa")
-        axis.set(xlabel="dimension", ylabel="mean and standard deviation", title=name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+            yield from class_panels(token_classes(dataset.encoders[name], tokenizer_text(dataset, name)), count)
+        else:
+            yield codes_panel(name, count)
+    for name, spread in spreads.items():
+        yield spread_panel(name, *spread.of_dimensions())

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from audioprep.commands.base import Summary
-from audioprep.commands.midi import TOKENIZER_FILE
+from audioprep.commands.midi import tokenizer_text
+from audioprep.commands.piano_roll import draw_piano_roll
 from audioprep.corpus.content import local_file
 from audioprep.corpus.entry import uri_to_path
 from audioprep.errors import UsageError
@@ -24,7 +25,7 @@ RATE = 44_100
 def write_scores(
     dataset: Dataset, column: str, item: dict[str, Any], dest: Path, soundfont: Path | None = None
 ) -> Summary:
-    """Writes `NAME.original.mid` and `NAME.COLUMN.mid`, with a soundfont also `.wav` of both.
+    """Writes `NAME.original.mid` and `NAME.COLUMN.mid`, a picture of both, with a soundfont also `.wav` of both.
 
     Raises:
         UsageError: MidiTok's file of the tokenizer has gone, or the soundfont cannot be played.
@@ -42,6 +43,8 @@ def write_scores(
         if soundfont:
             files[f"{name} played"] = files[name].with_suffix(".wav")
             _play(score, soundfont, files[f"{name} played"])
+    files["picture"] = dest / f"{stem}.{column}.png"
+    draw_piano_roll(original, scores[column], files["picture"])
     notes = {name: score.note_num() for name, score in scores.items()}
     return {"id": item["id"], "uri": item["uri"], "notes": notes} | {name: str(file) for name, file in files.items()}
 
@@ -52,10 +55,7 @@ def _decoded(dataset: Dataset, column: str, item: dict[str, Any]) -> Any:
         return decode_words(tokens, full_vocabulary(tokens.shape[1] == 9))
     from audioprep.symbolic.miditok_files import load
 
-    try:
-        tokenizer = load((dataset.folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{dataset.folder}: {TOKENIZER_FILE} has gone: {error}") from error
+    tokenizer = load(tokenizer_text(dataset, column))
     ids = tokens.tolist() if tokenizer.is_multi_voc else tokens[:, 0].tolist()
     if "track_frames" not in item:
         return tokenizer.decode(ids)

@@ -15,7 +15,7 @@ from audioprep.engine.commit import write_text
 from audioprep.engine.layout import Layout
 from audioprep.engine.run import Job, recorded_stages
 from audioprep.errors import UsageError
-from audioprep.shards.dataset import open_dataset
+from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.symbolic import TokenizeScores
 from audioprep.stages.text import ReadText
@@ -121,3 +121,17 @@ def _meters(out: Path) -> dict[str, int]:
         for table in read_tables(dataset, shard):
             tally.update(name or "none" for name in table.column("meters").to_pylist())
     return dict(tally.most_common())
+
+
+def tokenizer_text(dataset: Dataset, column: str) -> str:
+    """What MidiTok has saved of the tokenizer of a column; empty for EMOPIA's words, which need none.
+
+    Raises:
+        UsageError: the file has gone.
+    """
+    if dataset.encoders[column]["name"] == EMOPIA:
+        return ""
+    try:
+        return (dataset.folder / TOKENIZER_FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{dataset.folder}: {TOKENIZER_FILE} has gone: {error}") from error

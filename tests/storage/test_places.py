@@ -91,7 +91,7 @@ def test_a_file_that_changes_meanwhile_is_refused(bucket: str, tmp_path: Path, m
     place.write_bytes(b"before")
     read = place.fs.cat_file
 
-    def read_and_change(path: str, start: int, end: int) -> bytes:
+    def read_and_change(path: str, start: int, end: int) -> object:
         data = read(path, start=start, end=end)
         place.write_bytes(b"behind")
         return data

@@ -35,6 +35,7 @@ def test_tokens_become_midi_again(tmp_path: Path, tokenizer: str, fields: dict) 
     original, decoded = (tmp_path / "dest" / f"Q1_00000000000_0.{name}.mid" for name in ("original", "midi_tokens"))
     assert notes(original) == notes(decoded)
     assert found["notes"] == {"original": 10, "midi_tokens": 10}
+    assert Path(found["picture"]).read_bytes()[:4] == b"\x89PNG"
     if tokenizer == "emopia-cp":
         (tmp_path / "bad.sf2").write_bytes(b"RIFF")
         with pytest.raises(UsageError, match="bad.sf2"):

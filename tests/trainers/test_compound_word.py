@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +213,21 @@ def test_a_killed_run_ends_as_one_that_was_not(shards: Path, tmp_path: Path, mon
         whole, killed = (torch.load(tmp_path / run / name, weights_only=True) for run in ("whole", "killed"))
         assert (killed["step"], killed["loader"]) == (whole["step"], whole["loader"])
         assert all(torch.equal(killed["model"][key], value) for key, value in whole["model"].items())
+
+
+def test_two_processes_train_one_model(shards: Path, tmp_path: Path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(COMPOUND_WORD),
+        str(shards), "--out", str(tmp_path), "--steps", "4", "--batch-size", "2", "--width", "16", "--depth", "1",
+        "--heads", "2", "--max-words", "64", "--device", "cpu",
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == len(log(tmp_path)) == 4
+    # Eight songs are four batches of two, of which each process takes two: four steps are two epochs, less the turn.
+    state = torch.load(tmp_path / "latest.pt", weights_only=True)
+    assert (state["loader"]["epoch"], state["loader"]["batch"]) == (1, 4)
 
 
 def test_the_best_checkpoint_is_that_of_the_least_loss(shards: Path, tmp_path: Path):
