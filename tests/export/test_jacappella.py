@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from audioprep.scores.scat import is_scat
 
 pytest.importorskip("music21")
 
+KILL_POINTS = Path(__file__).parents[1] / "engine/kill_points"
 QUIET = rest(1)
 
 
@@ -150,6 +155,29 @@ def test_shard_set_with_failures_by_name(corpus: Path, tmp_path: Path, capsys: p
     assert sorted((path, path.read_bytes()) for path in out.glob("data/*")) == before
     assert audioprep(*arguments, "--audio-type", "mixture") == 1
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_kills_and_workers_change_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def data(out: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in [*(out / "data").iterdir(), out / "jacappella.jsonl"]}
+
+    def arguments(out: Path, workers: int) -> list[Any]:
+        return ["jacappella", corpus, "--no-download", "--out", out, "--workers", workers, "-q"]
+
+    assert audioprep(*arguments(tmp_path / "whole", 1)) == 0
+    monkeypatch.setenv("PYTHONPATH", str(KILL_POINTS), prepend=os.pathsep)
+    for point in ("torn:*/jacappella.jsonl", "after:*/columns/audio_tokens*.parquet", "before:*/data/*.parquet"):
+        command = [sys.executable, "-m", "audioprep", *map(str, arguments(tmp_path / "killed", 2))]
+        killed = subprocess.run(
+            command,
+            env=os.environ | {"AUDIOPREP_KILL": point},
+            start_new_session=True,
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, (point, killed.stderr)
+    assert audioprep(*arguments(tmp_path / "killed", 2)) == 0
+    assert data(tmp_path / "killed") == data(tmp_path / "whole")
 
 
 def test_the_gate_says_what_to_do(
