@@ -9,15 +9,12 @@ What is wrong with a file is an `InputError`; what can be put right in only one 
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
-import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 from audioprep.errors import InputError, Reason
+from audioprep.scores.musicxml import parse_musicxml
 
 if TYPE_CHECKING:
     from symusic.core import ScoreTick
@@ -28,7 +25,6 @@ SCORE_SUFFIXES = MIDI_SUFFIXES | frozenset(_MUSIC21_FORMATS)
 """Lower-case suffixes, with their dot, of files that a folder scan takes for scores."""
 
 MAX_QUARTERS = 200_000  # a day of music at 138 quarters a minute; more is a broken time stamp
-MAX_XML_BYTES = 256 * 2**20  # of a .mxl once it is unpacked
 
 
 def read_score(data: bytes, uri: str) -> ScoreTick:
@@ -97,12 +93,13 @@ def _midi_of(data: bytes, kind: str, uri: str) -> bytes:
     """
     from music21 import converter, stream
 
-    text = _text(_unzipped(data, uri) if data[:2] == b"PK" else data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if kind == "musicxml":
+                return midi_of_stream(parse_musicxml(data, uri))
             # Not by path: music21 would keep, and later load, a pickle of the score.
-            found: Any = converter.parseData(text, format=kind)
+            found: Any = converter.parseData(_text(data), format=kind)
             if isinstance(found, stream.Opus):
                 pieces = len(found.scores)
                 detail = f"holds {pieces} pieces, and a file is one item: save each in a file of its own"
@@ -131,31 +128,3 @@ def _text(data: bytes) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
-
-
-def _unzipped(data: bytes, uri: str) -> bytes:
-    """The MusicXML inside a .mxl."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if any(member.file_size > MAX_XML_BYTES for member in archive.infolist()):
-                raise InputError(Reason.UNSUPPORTED, uri, f"unpacks to more than {MAX_XML_BYTES >> 20} MiB")
-            return archive.read(_root_file(archive))
-    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError,
-            ElementTree.ParseError) as error:  # fmt: skip
-        raise InputError(Reason.CORRUPT, uri, f"is no compressed MusicXML: {error}") from error
-
-
-def _root_file(archive: zipfile.ZipFile) -> str:
-    """What the container says, else the first XML.
-
-    Raises:
-        KeyError: there is none.
-    """
-    names = archive.namelist()
-    if "META-INF/container.xml" in names:
-        container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-        names = [path for element in container.iter() if (path := element.get("full-path"))] + names
-    for name in names:
-        if name.lower().endswith((".xml", ".musicxml")):
-            return name
-    raise KeyError("no MusicXML in it")

@@ -105,12 +105,13 @@ def test_compressed_musicxml() -> None:
     container = '<container><rootfiles><rootfile full-path="in/score.xml"/></rootfiles></container>'
     data = zipped({"META-INF/container.xml": container, "other.xml": "<a/>", "in/score.xml": MUSICXML})
     assert pitches(data, "a.mxl") == [60, 67]
-    assert reason(zipped({"a.txt": "a"}), "a.mxl") is Reason.CORRUPT
+    assert reason(zipped({"a.txt": "a"}), "a.mxl") is Reason.SCORE
     assert reason(data[:40], "a.mxl") is Reason.CORRUPT
 
 
 def test_text_that_is_no_score() -> None:
     assert reason(b"hello", "a.musicxml") is Reason.CORRUPT
+    assert reason(b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><a>&b;</a>', "a.musicxml") is Reason.SCORE
     assert reason(b"hello", "a.mid") is Reason.CORRUPT
 
 
