@@ -18,6 +18,7 @@ from audioprep.cli.options import (
     Isolated,
     Json,
     Limit,
+    OutPlace,
     Overwrite,
     PartSize,
     Quiet,
@@ -33,7 +34,7 @@ from audioprep.cli.options import (
 
 def tokenize(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="Folder of the shard set.")],
+    out: OutPlace,
     codec: Annotated[str, typer.Option(help="Name of the encoder; `audioprep doctor` lists them.")] = "mel-rvq",
     weights: Weights = None,
     num_codebooks: Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")] = None,
@@ -73,7 +74,9 @@ def tokenize(
 
 
 def encode(
-    out: Annotated[Path, typer.Option(help="Folder of the shard set: a new one, or one that gets new columns.")],
+    out: Annotated[
+        str, typer.Option(help="Folder of the shard set, or its URL: a new one, or one that gets new columns.")
+    ],
     encoder: Annotated[
         list[str], typer.Option(help="Name of an encoder; can be repeated. `audioprep doctor` lists them.")
     ],
@@ -121,7 +124,7 @@ def encode(
 
 def import_tokens(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="Folder of the shard set.")],
+    out: OutPlace,
     codec: Annotated[
         str, typer.Option(help="What made the tokens: heartcodec, dac-44khz, dac-24khz, dac-16khz, encodec-…, mimi.")
     ],

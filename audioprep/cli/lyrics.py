@@ -46,7 +46,7 @@ def lint(
 
 
 def g2p(
-    out: Annotated[Path, typer.Option(help="Folder of the data set: a new one of lyrics, or a shard set.")],
+    out: Annotated[str, typer.Option(help="Folder of the data set, or its URL: a new one of lyrics, or a shard set.")],
     source: Annotated[
         list[str] | None,
         typer.Argument(

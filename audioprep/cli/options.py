@@ -14,6 +14,7 @@ Sources = Annotated[
         help="Files; folders; CSV, TSV, JSONL or Parquet manifests with a column `path`; folders saved by datasets.",
     ),
 ]
+OutPlace = Annotated[str, typer.Option(help="Folder of the shard set, or its URL: s3://bucket/set.")]
 ShardSet = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shard set.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the summary on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

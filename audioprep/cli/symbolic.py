@@ -16,6 +16,7 @@ from audioprep.cli.options import (
     Isolated,
     Json,
     Limit,
+    OutPlace,
     Overwrite,
     PartSize,
     Quiet,
@@ -38,7 +39,7 @@ Setting = Annotated[
 
 def midi(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="Folder of the shard set.")],
+    out: OutPlace,
     tokenizer: Tokenizer = "remi",
     config: Config = None,
     setting: Setting = None,

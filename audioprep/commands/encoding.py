@@ -26,13 +26,14 @@ from audioprep.stages.encode import Encode
 from audioprep.stages.imported import ImportTokens
 from audioprep.stages.phonemes import LyricItems, Phonemize
 from audioprep.stages.text import ReadText
+from audioprep.storage.fields import PlaceField
 
 
 class ShardSetSettings(CorpusSettings):
     """Settings of every command that makes a shard set of a corpus."""
 
     source: list[str] = Field([], description="Files, folders, manifests, saved data sets.")
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     format: Format = Field("parquet", description="parquet or webdataset.")
     splits: dict[str, float] = Field({"train": 1.0}, description="Share of each split.")
     shard_mb: PositiveInt = Field(512, description="Size of a shard before compression, in MiB.")

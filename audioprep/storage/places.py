@@ -35,11 +35,11 @@ def to_place(text: str | Place) -> Place:
     Raises:
         UsageError: no such kind of URL, or the package that it needs is not installed.
     """
-    if isinstance(text, UPath) or not is_url(str(text)):
-        return text if isinstance(text, UPath) else Path(str(text).removeprefix("file://")).expanduser()
+    if isinstance(text, Path) or not is_url(str(text)):
+        return Path(str(text).removeprefix("file://")).expanduser()
     scheme = str(text).partition("://")[0].lower()
     try:
-        place = UPath(text)
+        place = UPath(text, use_listings_cache=False)  # other processes write there too
         _ = place.fs
     except ImportError as error:
         extra = f'pip install "audioprep[{_EXTRAS[scheme]}]"' if scheme in _EXTRAS else "install it"
