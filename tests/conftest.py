@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from faulty_proxy import FaultyProxy
+from upath import UPath
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +39,20 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s
     name = f"bucket-{sha256(str(tmp_path).encode()).hexdigest()[:16]}"
     s3fs.S3FileSystem().mkdir(name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def make_older(bucket: str) -> Callable[[UPath, float], None]:
+    """Makes an object look as if it had been written so many seconds earlier, by the clock of the server."""
+    from moto.s3.models import s3_backends
+
+    def age(place: UPath, seconds: float) -> None:
+        name, _, key = place.path.partition("/")
+        backends = [backend["aws"] for backend in s3_backends.values() if "aws" in backend]
+        (found,) = [backend.buckets[name] for backend in backends if name in backend.buckets]
+        found.keys[key].last_modified -= timedelta(seconds=seconds)
+
+    return age
 
 
 @pytest.fixture

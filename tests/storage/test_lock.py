@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -34,17 +33,12 @@ def on_store(bucket: str) -> UPath:
 
 
 @pytest.fixture
-def dead(on_store: UPath) -> Callable[[float], None]:
-    """Leaves the lock of a run that has not renewed it for so many seconds, by the clock of the server."""
+def dead(on_store: UPath, make_older: Callable[[UPath, float], None]) -> Callable[[float], None]:
+    """Leaves the lock of a run that has not renewed it for so many seconds."""
 
     def leave(seconds: float) -> None:
-        from moto.s3.models import s3_backends
-
         on_store.write_bytes(json.dumps({"token": "of another", "who": "process 7 on elsewhere"}).encode())
-        bucket, _, key = on_store.path.partition("/")
-        backends = [backend["aws"] for backend in s3_backends.values() if "aws" in backend]
-        (backend,) = [backend for backend in backends if bucket in backend.buckets]
-        backend.buckets[bucket].keys[key].last_modified -= timedelta(seconds=seconds)
+        make_older(on_store, seconds)
 
     return leave
 
