@@ -235,5 +235,5 @@ def _remove_others(layout: Layout, wanted: set[str], groups: int) -> None:
         for name in listing(folder):
             if name not in keep:
                 remove(folder / name)
-    if not indexes:
+    if not indexes and isinstance(layout.index, Path):  # a store has no empty folders
         remove_folder(layout.index)

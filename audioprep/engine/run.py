@@ -160,7 +160,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
     with contextlib.ExitStack() as held:
         with layout.lock() as lease:
             own = held.enter_context(layout.slice_lock()) if options.slice else lease
-            plan, excluded = _plan(job, options, layout, observer)
+            plan, excluded = _plan(job, options, layout, observer, lease)
             found = {"excluded": excluded}
             if not options.slice:
                 stores = _work(job, options, layout, plan, observer, meter, lease)
@@ -178,7 +178,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
             return totals | found | {"encoder_busy": meter.busy}
 
 
-def _plan(job: Job, options: Options, layout: Layout, observer: Observer) -> tuple[Plan, int]:
+def _plan(job: Job, options: Options, layout: Layout, observer: Observer, lease: Lease) -> tuple[Plan, int]:
     """The plan with all inputs that there are now, and how many of them are left out."""
     if options.overwrite:
         layout.clear()
@@ -186,12 +186,19 @@ def _plan(job: Job, options: Options, layout: Layout, observer: Observer) -> tup
     layout.sweep()
     excluded: list[str] = []
     plan = Plan(layout.plan, layout.scratch)
-    plan = plan.extend(plan.new_entries(_scanned(job, options, observer, excluded)), options.part_size)
+    found = plan.new_entries(_scanned(job, options, observer, excluded))
+    plan = plan.extend(_while_held(found, lease), options.part_size)
     if not plan.parts:
         sources = ", ".join(job.sources) or f"{job.out}: no source is given, and nothing is there"
         raise UsageError(f"{sources}: no {job.find.what} found. See `audioprep --help`.")
     write_json(layout.run, _recorded(job.stages), layout.scratch)
     return plan, len(excluded)
+
+
+def _while_held(entries: Iterator[Entry], lease: Lease) -> Iterator[Entry]:
+    for entry in entries:
+        yield entry
+        lease.check()
 
 
 def _assemble(

@@ -66,7 +66,8 @@ def read_bytes(place: Place) -> bytes:
     """
     if isinstance(place, Path):
         return place.read_bytes()
-    return _bytes(asked(place, lambda: place.fs.cat_file(place.path)))
+    at_once = {"max_concurrency": 1} if "s3" in place.fs.protocol else {}  # else s3fs asks for the size first
+    return _bytes(asked(place, lambda: place.fs.cat_file(place.path, **at_once)))
 
 
 def read_many(places: Iterable[Place]) -> Iterator[tuple[Place, bytes]]:

@@ -158,7 +158,7 @@ class _StoreLease(Lease):
                 raise Held(f"{_UNKNOWN}, and has just ended")
             if found.token != self._token:  # not a write of ours whose answer was lost
                 if not _is_stale(self._place, found):
-                    raise Held(found.who)
+                    raise Held(f"{found.who}; if it has died, its lock is free {STALE_SECONDS:.0f} s later")
                 self._take_over(found)
         found = _Found.at(self._place)
         if found is None or found.token != self._token:

@@ -139,7 +139,7 @@ class QuickContext:
 
     def __init__(self) -> None:
         self._context = multiprocessing.context.ForkServerContext()  # `get_context` is replaced in the tests
-        self._context.set_forkserver_preload(["audioprep.engine.run", "engine_helpers", "pandas"])
+        self._context.set_forkserver_preload(["audioprep.engine.run", "engine_helpers", "pandas", "s3fs"])
         self.Pipe = self._context.Pipe
 
     def Process(self, target: Callable[..., None], args: tuple[Any, ...], **named: Any) -> BaseProcess:  # noqa: N802
@@ -164,6 +164,10 @@ class Beside:
         self.process = context.Process(_run_beside, (theirs, corpus, out, options))
         self.process.start()
         theirs.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends within so many seconds."""
+        return self._pipe.poll(seconds)
 
     def result(self) -> dict[str, Any] | str | int:
         try:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from upath import UPath
 
 from audioprep.commands.base import CommandSettings
@@ -13,7 +13,7 @@ from audioprep.storage.fields import PlaceField
 class Settings(CommandSettings):
     out: PlaceField = Path("here")
     local: Path | None = None
-    root: list[Path] = []
+    root: list[Path] = Field([])
 
 
 def test_a_place_is_a_path_or_a_url() -> None:
