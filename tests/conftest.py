@@ -1,13 +1,16 @@
-"""A server that speaks S3, on loopback."""
+"""A server that speaks S3, on loopback; and a proxy before it that answers badly."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from faulty_proxy import FaultyProxy
+from upath import UPath
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +39,34 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s
     name = f"bucket-{sha256(str(tmp_path).encode()).hexdigest()[:16]}"
     s3fs.S3FileSystem().mkdir(name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def make_older(bucket: str) -> Callable[[UPath, float], None]:
+    """Makes an object look as if it had been written so many seconds earlier, by the clock of the server."""
+    from moto.s3.models import s3_backends
+
+    def age(place: UPath, seconds: float) -> None:
+        name, _, key = place.path.partition("/")
+        backends = [backend["aws"] for backend in s3_backends.values() if "aws" in backend]
+        (found,) = [backend.buckets[name] for backend in backends if name in backend.buckets]
+        found.keys[key].last_modified -= timedelta(seconds=seconds)
+
+    return age
+
+
+@pytest.fixture
+def bad_network(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """What stands between this process, with those that it starts, and the server of `bucket`; at first it does well.
+
+    Set its `choose`. Only what audioprep itself tries again is tried again.
+    """
+    import s3fs
+
+    proxy = FaultyProxy(s3_server, lambda method, path: None)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield proxy
+    s3fs.S3FileSystem.clear_instance_cache()
+    proxy.stop()

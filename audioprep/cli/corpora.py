@@ -14,6 +14,7 @@ from audioprep.cli.options import (
     DryRun,
     EncoderSetting,
     Json,
+    OutPlace,
     Overwrite,
     Quiet,
     RetryFailed,
@@ -25,7 +26,7 @@ from audioprep.cli.options import (
 
 def jacappella(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of the corpus: a copy, or to download to.")],
-    out: Annotated[Path, typer.Option(help="Folder of the shard set.")],
+    out: OutPlace,
     download: Annotated[
         bool, typer.Option(help="Fetch what is missing from the Hub, where the corpus is gated; or use what is there.")
     ] = True,

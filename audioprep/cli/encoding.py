@@ -18,11 +18,13 @@ from audioprep.cli.options import (
     Isolated,
     Json,
     Limit,
+    OutPlace,
     Overwrite,
     PartSize,
     Quiet,
     RetryFailed,
     ShardMb,
+    ShardOf,
     Sources,
     Splits,
     Weights,
@@ -33,7 +35,7 @@ from audioprep.cli.options import (
 
 def tokenize(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="Folder of the shard set.")],
+    out: OutPlace,
     codec: Annotated[str, typer.Option(help="Name of the encoder; `audioprep doctor` lists them.")] = "mel-rvq",
     weights: Weights = None,
     num_codebooks: Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")] = None,
@@ -52,6 +54,7 @@ def tokenize(
     check: Check = "size",
     retry_failed: RetryFailed = False,
     isolated: Isolated = False,
+    shard_of: ShardOf = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -73,7 +76,9 @@ def tokenize(
 
 
 def encode(
-    out: Annotated[Path, typer.Option(help="Folder of the shard set: a new one, or one that gets new columns.")],
+    out: Annotated[
+        str, typer.Option(help="Folder of the shard set, or its URL: a new one, or one that gets new columns.")
+    ],
     encoder: Annotated[
         list[str], typer.Option(help="Name of an encoder; can be repeated. `audioprep doctor` lists them.")
     ],
@@ -97,6 +102,7 @@ def encode(
     check: Check = "size",
     retry_failed: RetryFailed = False,
     isolated: Isolated = False,
+    shard_of: ShardOf = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -121,7 +127,7 @@ def encode(
 
 def import_tokens(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="Folder of the shard set.")],
+    out: OutPlace,
     codec: Annotated[
         str, typer.Option(help="What made the tokens: heartcodec, dac-44khz, dac-24khz, dac-16khz, encodec-…, mimi.")
     ],
@@ -140,6 +146,7 @@ def import_tokens(
     check: Check = "size",
     retry_failed: RetryFailed = False,
     isolated: Isolated = False,
+    shard_of: ShardOf = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,

@@ -19,6 +19,7 @@ from audioprep.cli.options import (
     Quiet,
     RetryFailed,
     ShardMb,
+    ShardOf,
     Sources,
     Splits,
     Workers,
@@ -46,7 +47,7 @@ def lint(
 
 
 def g2p(
-    out: Annotated[Path, typer.Option(help="Folder of the data set: a new one of lyrics, or a shard set.")],
+    out: Annotated[str, typer.Option(help="Folder of the data set, or its URL: a new one of lyrics, or a shard set.")],
     source: Annotated[
         list[str] | None,
         typer.Argument(
@@ -100,6 +101,7 @@ def g2p(
     exclude: Exclude = None,
     check: Check = "size",
     retry_failed: RetryFailed = False,
+    shard_of: ShardOf = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make the column anew where its settings were others.")
     ] = False,

@@ -14,6 +14,7 @@ Sources = Annotated[
         help="Files; folders; CSV, TSV, JSONL or Parquet manifests with a column `path`; folders saved by datasets.",
     ),
 ]
+OutPlace = Annotated[str, typer.Option(help="Folder of the shard set, or its URL: s3://bucket/set.")]
 ShardSet = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shard set.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the summary on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -40,6 +41,10 @@ Check = Annotated[str, typer.Option(help="How to check what is done already: siz
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the failed inputs again.")]
 Isolated = Annotated[
     bool, typer.Option("--isolated", help="Decode each file in its own process: for files of unknown origin.")
+]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard-of", metavar="K/N", help="Do only the Kth of N slices: --shard-of $SLURM_ARRAY_TASK_ID/8."),
 ]
 
 

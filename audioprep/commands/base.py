@@ -14,19 +14,25 @@ from audioprep.corpus.entry import Entry
 from audioprep.corpus.exclusions import Exclusions, read_exclusions_of
 from audioprep.corpus.scan import Finder, scan
 from audioprep.engine.run import Observer
+from audioprep.storage.fields import local_path
 
 Summary = dict[str, Any]
 
 
 class CommandSettings(BaseModel):
-    """Base of all commands' settings: an unknown name is an error; `~` in a path is the home folder."""
+    """Base of all commands' settings: an unknown name is an error; `~` in a path is the home folder.
+
+    A setting of the type `Path` takes a local path alone, one of the type `PlaceField` a URL too.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     @field_validator("*")
     @classmethod
-    def _expand_home(cls, value: Any) -> Any:
-        return value.expanduser() if isinstance(value, Path) else value
+    def _local_paths(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            return [local_path(item) if isinstance(item, Path) else item for item in value]
+        return local_path(value) if isinstance(value, Path) else value
 
 
 class CorpusSettings(CommandSettings):

@@ -19,6 +19,7 @@ from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.symbolic import TokenizeScores
 from audioprep.stages.text import ReadText
+from audioprep.storage.places import Place
 from audioprep.symbolic.song import MeterPolicy
 from audioprep.symbolic.tokenizers import EMOPIA, BeatSource, ChordSource, KeySource, MidiTokTokenizer, load_tokenizer
 
@@ -48,6 +49,8 @@ def run(settings: Settings, console: Console) -> Summary:
     """
     stage = _stage(settings)
     done = run_job(settings, _job(settings, stage), settings.options("cpu"), console)
+    if "parts_left" in done:
+        return done
     if stage.saved:
         write_text(settings.out / TOKENIZER_FILE, stage.saved, Layout(settings.out).scratch)
     return done | {"meters": _meters(settings.out)}
@@ -113,7 +116,7 @@ def miditok_file(tokenizer: str, config: Path | None, settings: dict[str, Any]) 
         raise UsageError(f"{config}: cannot be read: {error}") from error
 
 
-def _meters(out: Path) -> dict[str, int]:
+def _meters(out: Place) -> dict[str, int]:
     """How many items have which meters, the most frequent first."""
     dataset = open_dataset(out)
     tally: Tally[str] = Tally()

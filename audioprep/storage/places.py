@@ -21,6 +21,7 @@ Place = Path | UPath
 
 RETRIES = 6  # with the pauses below: half a minute, which is longer than most stores throttle
 _LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+_LIBRARIES = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests", "urllib3"}
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http", "hf": "codecs"}
 
 
@@ -35,11 +36,11 @@ def to_place(text: str | Place) -> Place:
     Raises:
         UsageError: no such kind of URL, or the package that it needs is not installed.
     """
-    if isinstance(text, UPath) or not is_url(str(text)):
-        return text if isinstance(text, UPath) else Path(str(text).removeprefix("file://")).expanduser()
+    if isinstance(text, Path) or not is_url(str(text)):
+        return Path(str(text).removeprefix("file://")).expanduser()
     scheme = str(text).partition("://")[0].lower()
     try:
-        place = UPath(text)
+        place = UPath(text, use_listings_cache=False)  # other processes write there too
         _ = place.fs
     except ImportError as error:
         extra = f'pip install "audioprep[{_EXTRAS[scheme]}]"' if scheme in _EXTRAS else "install it"
@@ -58,10 +59,20 @@ def retried(call: Callable[[], T]) -> T:
     for attempt in range(1, RETRIES + 1):
         try:
             return call()
-        except _LASTING:
-            raise
-        except (OSError, EOFError):
-            if attempt == RETRIES:
-                raise
+        except Exception as error:
+            told = _as_os_error(error)
+            if isinstance(told, _LASTING) or attempt == RETRIES:
+                raise told from error
             time.sleep(0.5 * 2 ** (attempt - 1))
     raise AssertionError
+
+
+def _as_os_error(error: Exception) -> OSError | EOFError:
+    """An error of a store's library, which knows classes of its own; what is no error of a store is raised again."""
+    if isinstance(error, OSError | EOFError):
+        return error
+    if type(error).__module__.partition(".")[0] not in _LIBRARIES:
+        raise error
+    if type(error).__name__ == "ParamValidationError":  # no bucket can be called so
+        return FileNotFoundError(str(error))
+    return PermissionError(str(error)) if "Credential" in type(error).__name__ else OSError(str(error))

@@ -1,13 +1,11 @@
-import multiprocessing
-
 import pytest
+from engine_helpers import QuickContext
 
 from audioprep.engine import pool
 
 
 @pytest.fixture(autouse=True)
 def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forks workers from a process that has imported everything; those of `start` are spawned, as a user's are."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["audioprep.engine.run", "engine_helpers", "pandas"])
+    """Forks workers quickly; those of `start` are spawned, as a user's are."""
+    context = QuickContext()
     monkeypatch.setattr(pool.multiprocessing, "get_context", lambda method: context)

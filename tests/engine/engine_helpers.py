@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import multiprocessing.context
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,12 @@ from audioprep.corpus.content import content_id
 from audioprep.corpus.entry import Entry
 from audioprep.engine.assemble import ShardSettings
 from audioprep.engine.run import Job, Options, run
-from audioprep.errors import InputError, Reason
+from audioprep.errors import AudioprepError, InputError, Reason
 from audioprep.shards.columns import array_type
 from audioprep.stages.base import Beat, Failed, Kept, Outcome, Resources
 from audioprep.stages.text import ReadText
+from audioprep.storage.files import read_bytes
+from audioprep.storage.places import Place, to_place
 
 HERE = Path(__file__).parent
 KILL_POINTS = HERE / "kill_points"
@@ -94,7 +100,7 @@ def make_corpus(folder: Path, items: int = 20, first: int = 0) -> Path:
     return folder
 
 
-def make_job(corpus: Path, out: Path, **changes: Any) -> Job:
+def make_job(corpus: Path, out: Place, **changes: Any) -> Job:
     """By default a shard holds about two parts."""
     encoders = {"audio_tokens": {"name": "digest", "kind": "tokens", "num_codebooks": 2, "codebook_size": 256,
                                  "frame_rate": 80.0}}  # fmt: skip
@@ -115,13 +121,74 @@ def processed(corpus: Path) -> list[str]:
     return names
 
 
-def data_bytes(out: Path) -> dict[str, bytes]:
+def data_bytes(out: Place) -> dict[str, bytes]:
     """All that readers read, but for `dataset.json`, `README.md`."""
-    files = [*(out / "data").iterdir(), *(out / "index").glob("*")]
-    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+    folders = [folder for folder in (out / "data", out / "index") if folder.exists()]
+    return {f"{folder.name}/{path.name}": read_bytes(path) for folder in folders for path in folder.iterdir()}
 
 
-def start(corpus: Path, out: Path, *arguments: str, kill: str = "") -> subprocess.Popen[str]:
+def all_bytes(out: Place) -> dict[str, bytes]:
+    """All that readers read."""
+    return data_bytes(out) | {
+        name: read_bytes(out / name) for name in ("dataset.json", "failures.parquet", "README.md")
+    }
+
+
+class QuickContext:
+    """Of multiprocessing: forks from a process that has imported everything, with the environment of now."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.context.ForkServerContext()  # `get_context` is replaced in the tests
+        self._context.set_forkserver_preload(["audioprep.engine.run", "engine_helpers", "pandas", "s3fs"])
+        self.Pipe = self._context.Pipe
+
+    def Process(self, target: Callable[..., None], args: tuple[Any, ...], **named: Any) -> BaseProcess:  # noqa: N802
+        environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        return self._context.Process(target=_with_environment, args=(environment, target, args), **named)
+
+
+def _with_environment(environment: dict[str, str], target: Callable[..., None], args: tuple[Any, ...]) -> None:
+    os.environ.update(environment)
+    target(*args)
+
+
+class Beside:
+    """A run of `make_job` in a process of its own, forked from one that has imported everything.
+
+    `result()` waits for it: its totals, or the text of its error, or the number of the signal that ended it.
+    """
+
+    def __init__(self, corpus: Path, out: Place, **options: Any) -> None:
+        context = QuickContext()
+        self._pipe, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(_run_beside, (theirs, corpus, out, options))
+        self.process.start()
+        theirs.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends within so many seconds."""
+        return self._pipe.poll(seconds)
+
+    def result(self) -> dict[str, Any] | str | int:
+        try:
+            found = self._pipe.recv()
+        except EOFError:
+            found = None
+        self.process.join()
+        assert self.process.exitcode is not None
+        return found if found is not None else -self.process.exitcode
+
+
+def _run_beside(pipe: Connection, corpus: Path, out: Place, options: dict[str, Any]) -> None:
+    context = QuickContext()
+    multiprocessing.get_context = lambda method=None: context  # type: ignore[assignment,return-value]
+    try:
+        pipe.send(run_job(make_job(corpus, out), **options))
+    except AudioprepError as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+
+
+def start(corpus: Path, out: Place, *arguments: str, kill: str = "") -> subprocess.Popen[str]:
     """Starts a run of `make_job` in a process group of its own."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(KILL_POINTS), str(HERE)]), "AUDIOPREP_KILL": kill}
     command = [sys.executable, str(HERE / "engine_helpers.py"), str(corpus), str(out), *arguments]
@@ -140,9 +207,7 @@ if __name__ == "__main__":
     # The class must have the same name here and in the workers.
     from engine_helpers import make_job, run_job  # type: ignore[no-redef]
 
-    from audioprep.errors import AudioprepError
-
     try:
-        run_job(make_job(Path(sys.argv[1]), Path(sys.argv[2])), workers=int(sys.argv[3]))
+        run_job(make_job(Path(sys.argv[1]), to_place(sys.argv[2])), workers=int(sys.argv[3]))
     except AudioprepError as error:
         sys.exit(f"{type(error).__name__}: {error}")
