@@ -9,18 +9,22 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
+from fsspec.registry import get_filesystem_class, known_implementations
 from upath import UPath
 
 from audioprep.errors import UsageError
+from audioprep.storage.faults import is_lasting, to_os_error
 
 T = TypeVar("T")
 Place = Path | UPath
 
 RETRIES = 6  # with the pauses below: half a minute, which is longer than most stores throttle
-_LASTING = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+HTTP = ("http", "https")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http", "hf": "codecs"}
 
 
@@ -42,11 +46,40 @@ def to_place(text: str | Place) -> Place:
         place = UPath(text, use_listings_cache=False)  # other processes write there too
         _ = place.fs
     except ImportError as error:
-        extra = f'pip install "audioprep[{_EXTRAS[scheme]}]"' if scheme in _EXTRAS else "install it"
-        raise UsageError(f"{text}: needs a package that is not here: {error}. Remedy: {extra}.") from error
+        raise _missing(str(text), scheme, error) from error
     except ValueError as error:
         raise UsageError(f"{text}: no store is known for {scheme}://: {error}") from error
     return place
+
+
+def scheme_of(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def name_of(url: str) -> str:
+    """The path that the file's name and suffix are in: all of a URL, but of HTTP without `?…` and `#…`."""
+    return urlsplit(url).path if scheme_of(url) in HTTP else url
+
+
+def to_url(text: str) -> UPath:
+    """The place that a URL names; see `to_place`. Made anew it works in a process that was forked, too."""
+    place = to_place(text)
+    assert isinstance(place, UPath)
+    return place
+
+
+@lru_cache
+def require_store(scheme: str) -> None:
+    """
+    Raises:
+        UsageError: nothing here reads `scheme://`.
+    """
+    if scheme not in known_implementations:
+        raise UsageError(f"{scheme}://: no store is known for it. Known: s3, gs, hf, https, and what fsspec knows.")
+    try:
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        raise _missing(f"{scheme}://", scheme, error) from error
 
 
 def retried(call: Callable[[], T]) -> T:
@@ -58,10 +91,16 @@ def retried(call: Callable[[], T]) -> T:
     for attempt in range(1, RETRIES + 1):
         try:
             return call()
-        except _LASTING:
-            raise
-        except (OSError, EOFError):
-            if attempt == RETRIES:
+        except Exception as error:
+            meant = to_os_error(error)
+            if meant is None:
                 raise
+            if attempt == RETRIES or is_lasting(meant):
+                raise meant from error
             time.sleep(0.5 * 2 ** (attempt - 1))
     raise AssertionError
+
+
+def _missing(url: str, scheme: str, error: ImportError) -> UsageError:
+    extra = f'pip install "audioprep[{_EXTRAS[scheme]}]"' if scheme in _EXTRAS else "install it"
+    return UsageError(f"{url}: needs a package that is not here: {error}. Remedy: {extra}.")
