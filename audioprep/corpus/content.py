@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from audioprep.storage.places import is_url, name_of, retried, to_url
 from audioprep.storage.transfer import Changed, local_copy, open_remote, read_bytes
 
 ID_LENGTH = 32  # hexadecimal digits of the sha256 that name an item: 128 bits
+
+_containers = threading.Lock()  # files of one part are read side by side: a group is fetched by the first of them
 
 
 @contextlib.contextmanager
@@ -84,12 +87,14 @@ def content_id(path: str) -> str:
 
 def _embedded_bytes(uri: str, container: str, row: int) -> bytes:
     try:
-        if name_of(container).lower().endswith(".parquet"):
-            group, place = _locate(_group_lengths(_parquet_footer(container)), row)
-            value = _parquet_column(container, group)[place].as_py()
-        else:
-            group, place = _locate(_arrow_batches(container), row)
-            value = _arrow_column(container, group)[place].as_py()
+        with _containers:
+            if name_of(container).lower().endswith(".parquet"):
+                group, place = _locate(_group_lengths(_parquet_footer(container)), row)
+                column = _parquet_column(container, group)
+            else:
+                group, place = _locate(_arrow_batches(container), row)
+                column = _arrow_column(container, group)
+        value = column[place].as_py()
     except (pa.ArrowInvalid, IndexError) as error:
         raise InputError(Reason.UNREADABLE, uri, f"its container cannot be read: {error}") from error
     except Exception as error:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from fsspec.callbacks import Callback
 from upath import UPath
 
-from audioprep.storage.places import HTTP, name_of, retried, scheme_of, to_url
+from audioprep.storage.places import HTTP, Place, name_of, retried, scheme_of, to_url
 
 RANGE_BYTES = 8 * 2**20
 CONNECTIONS = 8
@@ -36,7 +36,7 @@ def download(source: UPath, target: Path) -> None:
         Changed: it changed meanwhile.
         OSError: the store does not give it, or there is no room for it.
     """
-    fs, path = source.fs, source.path
+    fs, path = _store(source)
     if source.protocol in ("http", "https"):  # tells what is wrong only when it is asked for the file itself
         retried(lambda: fs.get_file(path, str(target), callback=_Room(target)))
         return
@@ -82,8 +82,8 @@ def open_remote(url: str) -> IO[bytes]:
     """
     if scheme_of(url) in HTTP:  # not every server gives ranges
         return open(_copied(url).name, "rb")
-    place = to_url(url)
-    return retried(lambda: place.fs.open(place.path, "rb", cache_type="none"))
+    fs, path = _store(to_url(url))
+    return retried(lambda: fs.open(path, "rb", cache_type="none"))
 
 
 @lru_cache(maxsize=1)  # as large as it may be; it is removed with the next one
@@ -93,14 +93,17 @@ def _copied(url: str) -> Any:
     return file
 
 
-def read_bytes(source: UPath) -> bytes:
-    """A small file of a store, as it is now.
+def read_bytes(source: Place) -> bytes:
+    """A small file, as it is now.
 
     Raises:
-        OSError: the store does not give it.
+        OSError: it cannot be read, or the store does not give it.
     """
-    source.fs.invalidate_cache()  # the Hub's keeps what it has seen
-    return retried(lambda: source.fs.cat_file(source.path))
+    if isinstance(source, Path):
+        return source.read_bytes()
+    fs, path = _store(source)
+    fs.invalidate_cache()  # the Hub's keeps what it has seen
+    return retried(lambda: fs.cat_file(path))
 
 
 def upload(source: Path, target: UPath) -> None:
@@ -134,8 +137,14 @@ class _Room(Callback):
         require_room(self._target, size or 0)
 
 
+def _store(place: UPath) -> tuple[Any, str]:
+    """What reads and writes there (its types say less than it does), and the path in it."""
+    return place.fs, place.path
+
+
 def _stream(source: UPath, target: Path, size: int | None) -> None:
-    with open(target, "wb") as file, source.fs.open(source.path, "rb", block_size=0) as stream:
+    fs, path = _store(source)
+    with open(target, "wb") as file, fs.open(path, "rb", block_size=0) as stream:
         shutil.copyfileobj(stream, file, RANGE_BYTES)
     if size is not None and target.stat().st_size != size:
         raise EOFError(f"{target.stat().st_size} bytes instead of {size}: the connection was torn")
