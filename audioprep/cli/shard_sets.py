@@ -158,8 +158,8 @@ def dedup(
 
 
 def fad(
-    reference: Annotated[Path, typer.Argument(metavar="A", help="The reference: a shard set, .npy or .npz.")],
-    evaluated: Annotated[Path, typer.Argument(metavar="B", help="What to compare with it: likewise.")],
+    reference: Annotated[str, typer.Argument(metavar="A", help="The reference: a shard set, .npy or .npz.")],
+    evaluated: Annotated[str, typer.Argument(metavar="B", help="What to compare with it: likewise.")],
     column: Annotated[str, typer.Option(help="Column with the embeddings.")] = "clap_embedding",
     split: Annotated[str | None, typer.Option(help="Only this split of the shard sets. Default: all.")] = None,
     model: Annotated[str | None, typer.Option(help="Whose statistics to take from a .npz of several.")] = None,

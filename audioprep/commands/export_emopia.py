@@ -9,13 +9,14 @@ from pydantic import Field, PositiveInt
 from audioprep.commands.base import CommandSettings, Console, Summary
 from audioprep.errors import UsageError
 from audioprep.export.emopia import EmopiaExport, Names, Options
+from audioprep.storage.fields import PlaceField
 from audioprep.symbolic.augment import changes
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep export emopia`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     dest: Path = Field(description="Folder to write to.")
     names: Names = Field("emopia", description="Names of the files: emopia, or train (as emotune has them).")
     prefix: str | None = Field(None, pattern=r"\w+", description="What the files' names begin with. Default: names.")

@@ -13,12 +13,13 @@ from audioprep.export.simpletuner import Options, SimpleTunerExport
 from audioprep.export.simpletuner_config import LayoutName
 from audioprep.export.simpletuner_part import TokenFormat
 from audioprep.export.simpletuner_rows import Cutting, Long
+from audioprep.storage.fields import PlaceField
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep export simpletuner`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     dest: Path = Field(description="Folder to write to.")
     layout: LayoutName = Field("folder", description="folder, inline (for the Hub) or jsonl (a local index).")
     column: str = Field("audio_tokens", description="The column of tokens.")
@@ -36,7 +37,7 @@ class Settings(CommandSettings):
     name: str | None = Field(None, description="What the data set's id begins with. Default: the folder's name.")
     location: str | None = Field(None, description="The folder's absolute path on the trainer's machine.")
     hub: str | None = Field(None, description="inline: the repository that it will be uploaded to.")
-    exclude: Path | None = Field(None, description="File with inputs to leave out, a path a line.")
+    exclude: PlaceField | None = Field(None, description="File with inputs to leave out, a path a line.")
     root: list[Path] = Field([], description="Folders that relative paths are relative to.")
     limit: PositiveInt | None = Field(None, description="Only the first so many songs.")
     overwrite: bool = Field(False, description="Replace what was exported here with other settings.")

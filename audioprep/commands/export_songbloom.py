@@ -13,6 +13,7 @@ from audioprep.errors import UsageError
 from audioprep.export.songbloom import Options, SketchFormat, SongBloomExport
 from audioprep.export.songbloom_align import BLOCK, Policy
 from audioprep.shards.dataset import open_dataset
+from audioprep.storage.fields import PlaceField
 
 PUBLISHED_CODES = 129  # of the published checkpoint: 130 rows, the last for the beginning
 _EMBEDDING = "skeleton_emb.weight"
@@ -21,7 +22,7 @@ _EMBEDDING = "skeleton_emb.weight"
 class Settings(CommandSettings):
     """Settings of `audioprep export songbloom`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     dest: Path = Field(description="Folder to write to.")
     model: Path | None = Field(None, description="Checkpoint that will be trained: says how many codes there may be.")
     codes: PositiveInt | None = Field(None, description="Codes of the model. Default: the checkpoint's, else 129.")

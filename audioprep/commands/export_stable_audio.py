@@ -11,6 +11,7 @@ from audioprep.corpus.exclusions import read_exclusions
 from audioprep.errors import UsageError
 from audioprep.export.crops import CropPlan, Mode, Tail
 from audioprep.export.stable_audio import Dtype, LayoutName, Options, Short, StableAudioExport
+from audioprep.storage.fields import PlaceField
 
 # Settings that mean nothing with other crops.
 _ONLY: dict[str, Mode] = {"crop_hop": "grid", "tail": "grid", "crops_per_track": "random", "seed": "random"}
@@ -19,7 +20,7 @@ _ONLY: dict[str, Mode] = {"crop_hop": "grid", "tail": "grid", "crops_per_track":
 class Settings(CommandSettings):
     """Settings of `audioprep export stable-audio`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     dest: Path = Field(description="Folder to write to.")
     layout: LayoutName = Field("sat", description="sat: stable-audio-tools; sa3: stable-audio-3.")
     column: str = Field("latents", description="The column of latents.")
@@ -35,7 +36,7 @@ class Settings(CommandSettings):
     dtype: Dtype = Field("float16", description="float16 or float32.")
     prompt_column: str | None = Field(None, description="Column of the prompts. Default: prompt, else tags.")
     default_prompt: str = Field("", description="Prompt of tracks that have none.")
-    exclude: Path | None = Field(None, description="File with inputs to leave out, a path a line.")
+    exclude: PlaceField | None = Field(None, description="File with inputs to leave out, a path a line.")
     root: list[Path] = Field([], description="Folders that relative paths are relative to.")
     limit: PositiveInt | None = Field(None, description="Only the first so many tracks.")
     overwrite: bool = Field(False, description="Replace what was exported here with other settings.")

@@ -18,12 +18,13 @@ from audioprep.errors import UsageError, nearest
 from audioprep.shards.columns import to_values
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
+from audioprep.storage.fields import PlaceField
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep listen`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     item: str = Field(min_length=1, description="The item: its id, the first digits of it, or the file's name.")
     column: str | None = Field(None, description="Column to decode. Default: the only one that can be decoded.")
     dest: Path = Field(Path(), description="Folder for the two files.")

@@ -53,7 +53,7 @@ def _decoded(dataset: Dataset, column: str, item: dict[str, Any]) -> Any:
     from audioprep.symbolic.miditok_files import load
 
     try:
-        tokenizer = load((dataset.folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        tokenizer = load(dataset.file(TOKENIZER_FILE).read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{dataset.folder}: {TOKENIZER_FILE} has gone: {error}") from error
     ids = tokens.tolist() if tokenizer.is_multi_voc else tokens[:, 0].tolist()

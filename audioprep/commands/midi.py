@@ -19,6 +19,7 @@ from audioprep.shards.dataset import open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.symbolic import TokenizeScores
 from audioprep.stages.text import ReadText
+from audioprep.storage.places import Place
 from audioprep.symbolic.song import MeterPolicy
 from audioprep.symbolic.tokenizers import EMOPIA, BeatSource, ChordSource, KeySource, MidiTokTokenizer, load_tokenizer
 
@@ -113,7 +114,7 @@ def miditok_file(tokenizer: str, config: Path | None, settings: dict[str, Any]) 
         raise UsageError(f"{config}: cannot be read: {error}") from error
 
 
-def _meters(out: Path) -> dict[str, int]:
+def _meters(out: Place) -> dict[str, int]:
     """How many items have which meters, the most frequent first."""
     dataset = open_dataset(out)
     tally: Tally[str] = Tally()

@@ -29,6 +29,7 @@ from audioprep.export.songbloom_align import BLOCK, FRAME_RATE, Policy, aligned_
 from audioprep.export.songbloom_files import PROMPT_RATE, SketchFormat, cache_bytes, sketch_bytes, wav_bytes
 from audioprep.export.source import Item, ShardItems, Source
 from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.storage.places import Place
 from audioprep.text.song_structure import song_structure
 from audioprep.text.songbloom import write
 
@@ -93,7 +94,7 @@ class SongBloomExport:
         UsageError: no such shard set or column; or sketch and latents have other rates.
     """
 
-    def __init__(self, out: Path, folder: Path, options: Options) -> None:
+    def __init__(self, out: Place, folder: Path, options: Options) -> None:
         self.folder = folder.resolve()
         self._options = options
         self._dataset = open_dataset(out)
@@ -291,7 +292,7 @@ class SongBloomExport:
             if spec.frame_rate != FRAME_RATE:
                 raise UsageError(f"{column}: has {spec.frame_rate:g} frames a second, and SongBloom {FRAME_RATE}")
 
-    def _settings(self, out: Path) -> dict[str, Any]:
+    def _settings(self, out: Place) -> dict[str, Any]:
         encoders = self._dataset.encoders
         columns = [name for name in (self._options.sketch, self._options.latents) if name]
         return {"format": "songbloom", "version": 1, "source": str(out.resolve()), "options": asdict(self._options)} | {

@@ -33,6 +33,7 @@ from audioprep.export.crops import CropPlan, Piece
 from audioprep.export.silence import read_silence, silence_of
 from audioprep.export.source import Item, ShardItems, Source
 from audioprep.shards.dataset import Dataset
+from audioprep.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class StableAudioExport:
         UsageError: no such shard set, split or column, or a folder from which the trainers cannot read.
     """
 
-    def __init__(self, out: Path, folder: Path, options: Options) -> None:
+    def __init__(self, out: Place, folder: Path, options: Options) -> None:
         self.folder = folder.resolve()
         if ".npy" in str(self.folder):
             raise UsageError(f"{self.folder}: the trainers replace `.npy` wherever it is in a path; name it otherwise")
@@ -282,7 +283,7 @@ class StableAudioExport:
                 f"are for {text.format(*usual)}, so they train only a model made for them"
             )
 
-    def _settings(self, out: Path) -> dict[str, Any]:
+    def _settings(self, out: Place) -> dict[str, Any]:
         """All that decides what comes out."""
         options = self._options
         return {
