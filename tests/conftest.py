@@ -1,4 +1,4 @@
-"""A server that speaks S3, on loopback."""
+"""A server that speaks S3, on loopback; and a proxy before it that answers badly."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from faulty_proxy import FaultyProxy
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,20 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> s
     name = f"bucket-{sha256(str(tmp_path).encode()).hexdigest()[:16]}"
     s3fs.S3FileSystem().mkdir(name)
     return f"s3://{name}"
+
+
+@pytest.fixture
+def bad_network(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyProxy]:
+    """What stands between this process, with those that it starts, and the server of `bucket`; at first it does well.
+
+    Set its `choose`. Only what audioprep itself tries again is tried again.
+    """
+    import s3fs
+
+    proxy = FaultyProxy(s3_server, lambda method, path: None)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    yield proxy
+    s3fs.S3FileSystem.clear_instance_cache()
+    proxy.stop()

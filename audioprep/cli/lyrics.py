@@ -19,6 +19,7 @@ from audioprep.cli.options import (
     Quiet,
     RetryFailed,
     ShardMb,
+    ShardOf,
     Sources,
     Splits,
     Workers,
@@ -100,6 +101,7 @@ def g2p(
     exclude: Exclude = None,
     check: Check = "size",
     retry_failed: RetryFailed = False,
+    shard_of: ShardOf = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make the column anew where its settings were others.")
     ] = False,

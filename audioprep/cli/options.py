@@ -41,6 +41,10 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the faile
 Isolated = Annotated[
     bool, typer.Option("--isolated", help="Decode each file in its own process: for files of unknown origin.")
 ]
+ShardOf = Annotated[
+    str | None,
+    typer.Option("--shard-of", metavar="K/N", help="Do only the Kth of N slices: --shard-of $SLURM_ARRAY_TASK_ID/8."),
+]
 
 
 def splits_of(splits: str) -> dict[str, float]:

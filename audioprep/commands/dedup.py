@@ -72,7 +72,7 @@ def run(settings: Settings, console: Console) -> Summary:
         corpus = open_source(settings, settings.source, settings.out / "shards", console)
         other = open_source(settings, settings.against, settings.out / "against", console) if settings.against else None
         column = column_of(settings, corpus)
-        comparison = compare(settings, corpus, other, column, layout.private, console)
+        comparison = compare(settings, corpus, other, column, settings.out / ".audioprep", console)
         recordings, pairs = comparison.recordings, comparison.pairs[comparison.same]
         if comparison.kept_from is None:
             order = preference(recordings, settings.keep, prefer)

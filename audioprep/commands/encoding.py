@@ -17,6 +17,7 @@ from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
 from audioprep.encoders.registry import default_column, describe_encoder
 from audioprep.engine.assemble import ShardSettings
+from audioprep.engine.layout import Slice
 from audioprep.engine.run import Job, Options, preview, recorded_stages, run
 from audioprep.engine.store import Check
 from audioprep.errors import UsageError
@@ -43,6 +44,7 @@ class ShardSetSettings(CorpusSettings):
     check: Check = Field("size", description="How a resumed run checks what is done: size or sha256.")
     retry_failed: bool = Field(False, description="Try the failed inputs again.")
     isolated: bool = Field(False, description="Decode each file in a process of its own.")
+    shard_of: str | None = Field(None, description="Do only the Kth of N slices (K/N), as one of a job array.")
 
     @property
     def shards(self) -> ShardSettings:
@@ -60,6 +62,7 @@ class ShardSetSettings(CorpusSettings):
             check=self.check,
             retry_failed=self.retry_failed,
             isolated=self.isolated,
+            slice=Slice.parse(self.shard_of) if self.shard_of else None,
         )
 
 
@@ -122,7 +125,7 @@ def plan_encoders(settings: RunSettings, choices: Sequence[Choice], console: Con
 
 
 def run_job(settings: ShardSetSettings, job: Job, options: Options, console: Console) -> Summary:
-    """Runs a job, and says what came of it.
+    """Runs a job, and says what came of it; of a slice that leaves parts to others, how many with `parts_left`.
 
     Raises:
         UsageError: see `audioprep.engine.run.run`.
@@ -130,6 +133,8 @@ def run_job(settings: ShardSetSettings, job: Job, options: Options, console: Con
     """
     with console.observer() as observer:
         totals = run(job, options, observer)
+    if "parts_left" in totals:
+        return {"out": str(settings.out), "shard_of": settings.shard_of} | totals
     busy = totals["encoder_busy"]
     return {
         "out": str(settings.out),

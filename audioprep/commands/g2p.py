@@ -15,10 +15,12 @@ from pydantic import Field
 from audioprep.commands.base import Console, Summary
 from audioprep.commands.encoding import RunSettings, check_column, plan_encoders, run_encoders
 from audioprep.engine.commit import atomic_path, sweep
+from audioprep.engine.layout import Layout as OutLayout
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.phonemes import Layout, Phonemize
+from audioprep.storage.places import Place
 from audioprep.text.g2p.inventory import find_inventory
 from audioprep.text.g2p.japanese import Form
 from audioprep.text.g2p.normalize import Normalization, Numbers, Punctuation, Unicode
@@ -71,10 +73,12 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: the dictionary or the inventory cannot be used, or see `audioprep.engine.run.run`.
     """
     done = run_encoders(settings, [_Choice(settings)], console)
+    if "parts_left" in done:
+        return done
     column = check_column(settings.column)
     found = _Found.of(open_dataset(settings.out), column)
     vocabulary = settings.out / f"{column}.vocab.txt"
-    _write_lines(vocabulary, sorted(found.symbols), settings.out / ".audioprep" / "scratch")
+    _write_lines(vocabulary, sorted(found.symbols), OutLayout(settings.out).scratch)
     return {name: done[name] for name in ("out", "inputs", "rows", "failed", "failures", "splits")} | {
         "lines": found.lines,
         "languages": dict(found.languages.most_common()),
@@ -165,7 +169,7 @@ class _Found:
         return cls(symbols, languages, unread, lines, rows)
 
 
-def _write_lines(path: Path, lines: list[str], scratch: Path) -> None:
+def _write_lines(path: Place, lines: list[str], scratch: Path) -> None:
     with atomic_path(path, scratch) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     sweep(scratch)

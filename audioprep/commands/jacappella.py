@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,11 @@ from pydantic import Field
 from audioprep.commands.base import Console, Summary
 from audioprep.commands.encoding import EncoderChoice, RunSettings, plan_encoders, run_encoders
 from audioprep.corpus.jacappella import Audio, Choice, ScoreKind, download, manifest
-from audioprep.engine.commit import sweep, write_text
+from audioprep.engine.commit import atomic_path
+from audioprep.engine.layout import Layout
 from audioprep.errors import UsageError
+from audioprep.storage.files import listing, read_bytes
+from audioprep.storage.places import Place
 
 MANIFEST = "jacappella.jsonl"
 
@@ -45,14 +49,14 @@ def run(settings: Settings, console: Console) -> Summary:
     if settings.download:
         download(Path(settings.source[0]).expanduser(), _choice(settings))
     rows = _rows(settings)
-    _write(settings.out / MANIFEST, rows, settings.overwrite)
+    _write(settings.out, rows, settings.overwrite)
     return run_encoders(_with_manifest(settings), settings.encoders, console) | _describe(rows)
 
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do; downloads and writes nothing."""
     rows = _rows(settings)
-    done = (settings.out / MANIFEST).is_file()
+    done = MANIFEST in listing(settings.out)
     ahead = plan_encoders(_with_manifest(settings), settings.encoders, console) if done else {"out": str(settings.out)}
     return ahead | _describe(rows)
 
@@ -76,17 +80,19 @@ def _with_manifest(settings: Settings) -> Settings:
     return settings.model_copy(update={"source": [str(settings.out / MANIFEST)]})
 
 
-def _write(path: Path, rows: Sequence[dict[str, Any]], overwrite: bool) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    if path.exists():
-        if path.read_text(encoding="utf-8") == text:
+def _write(out: Place, rows: Sequence[dict[str, Any]], overwrite: bool) -> None:
+    path, layout = out / MANIFEST, Layout(out)
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    with contextlib.suppress(FileNotFoundError):
+        before = read_bytes(path)
+        if before == data:
             return
         if not overwrite:
             raise UsageError(f"{path}: says something else: another choice or copy of the corpus; use --overwrite")
-    scratch = path.parent / ".audioprep" / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
-    write_text(path, text, scratch)
-    sweep(scratch)
+    layout.claim()
+    with atomic_path(path, layout.scratch) as temporary:
+        temporary.write_bytes(data)
+    layout.sweep()
 
 
 def _describe(rows: Sequence[dict[str, Any]]) -> Summary:

@@ -49,6 +49,8 @@ def run(settings: Settings, console: Console) -> Summary:
     """
     stage = _stage(settings)
     done = run_job(settings, _job(settings, stage), settings.options("cpu"), console)
+    if "parts_left" in done:
+        return done
     if stage.saved:
         write_text(settings.out / TOKENIZER_FILE, stage.saved, Layout(settings.out).scratch)
     return done | {"meters": _meters(settings.out)}

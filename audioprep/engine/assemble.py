@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from audioprep.engine.commit import atomic_path, digest, read_json, sha256_of, write_json
+from audioprep.engine.commit import atomic_path, digest, parse_json, sha256_of, write_json
 from audioprep.engine.layout import Layout
 from audioprep.engine.plan import Part, Plan
 from audioprep.engine.store import Check, Record, Store
@@ -23,7 +24,9 @@ from audioprep.shards.columns import ITEM_COLUMNS, is_array
 from audioprep.shards.split import choose_split
 from audioprep.shards.writers import SUFFIX, WRITERS, Format, ShardWriter
 from audioprep.stages.base import Stage
+from audioprep.storage.files import State, listing, read_many, remove, remove_folder
 
+AHEAD = 4  # parts whose columns are fetched while one is put together
 FAILURES_SCHEMA = pa.schema([(name, pa.string()) for name in ("uri", "stage", "error", "message")])
 
 
@@ -75,17 +78,20 @@ def assemble(
     """
     groups = list(_groups(plan, stores, settings.shard_bytes))
     files: list[ShardFile] = []
+    there = listing(layout.data)
+    records = read_many(layout.shards / name for name in listing(layout.shards))
+    known = {place.name: parse_json(data) for place, data in records}
     for number, (parts, inputs) in enumerate(groups):
         record_path = layout.shards / f"{number:05d}.json"
         wanted = digest({"inputs": inputs, "format": settings.format, "splits": list(settings.splits.items())})
-        record = read_json(record_path)
-        if record is None or record["digest"] != wanted or not _all_there(layout, record, check):
+        record = known.get(record_path.name)
+        if record is None or record["digest"] != wanted or not _all_there(layout, there, record, check):
             written = _write_group(layout, number, parts, stores, settings)
             record = {"digest": wanted, "files": [asdict(file) for file in written]}
             write_json(record_path, record, layout.scratch)
         files += [ShardFile(**file) for file in record["files"]]
         on_group(number + 1, len(groups))
-    _remove_others(layout, {layout.out / file.path for file in files}, len(groups))
+    _remove_others(layout, {Path(file.path).name for file in files}, len(groups))
     return files
 
 
@@ -124,11 +130,11 @@ def _groups(plan: Plan, stores: tuple[Store, ...], target: int) -> Iterator[tupl
         yield parts, inputs
 
 
-def _all_there(layout: Layout, record: dict[str, Any], check: Check) -> bool:
+def _all_there(layout: Layout, there: dict[str, State], record: dict[str, Any], check: Check) -> bool:
     return all(
-        (path := layout.out / file["path"]).is_file()
-        and path.stat().st_size == file["bytes"]
-        and (check == "size" or sha256_of(path) == file["sha256"])
+        (name := Path(file["path"]).name) in there
+        and there[name].bytes == file["bytes"]
+        and (check == "size" or sha256_of(layout.data / name) == file["sha256"])
         for file in record["files"]
     )
 
@@ -139,14 +145,24 @@ def _write_group(
     drafts: dict[str, _Draft] = {}
     # The files are renamed into place, in order, when the stack unwinds; on an error none of them is.
     with contextlib.ExitStack() as commits:
-        for part in parts:
-            table = _join(part, stores, settings.splits)
+        for part, tables in _read_ahead(parts, stores):
+            table = _join(part, tables, stores, settings.splits)
             of_rows = table.column("split").to_numpy()
             for split in sorted(set(of_rows)):
                 if split not in drafts:
                     drafts[split] = _open_draft(commits, layout, f"{split}-{number:05d}", split, settings.format)
                 drafts[split].add(table.filter(pa.array(of_rows == split)))
         return [drafts[split].finish() for split in sorted(drafts)]
+
+
+def _read_ahead(parts: list[Part], stores: tuple[Store, ...]) -> Iterator[tuple[Part, list[pa.Table]]]:
+    """Parts with the columns of all stages; of what lies in a store, the next parts are fetched meanwhile."""
+    with ThreadPoolExecutor(AHEAD * len(stores)) as pool:
+        fetched = [[(store, pool.submit(store.fetch, part.number)) for store in stores] for part in parts[:AHEAD]]
+        for place, part in enumerate(parts):
+            if place + AHEAD < len(parts):
+                fetched.append([(store, pool.submit(store.fetch, parts[place + AHEAD].number)) for store in stores])
+            yield part, [store.read(part.number, path.result()) for store, path in fetched[place]]
 
 
 class _Draft:
@@ -182,13 +198,11 @@ def _open_draft(commits: contextlib.ExitStack, layout: Layout, stem: str, split:
     index = Path()
     if format == "webdataset":
         index = commits.enter_context(atomic_path(layout.index / f"{stem}.parquet", layout.scratch))
-    name = target.relative_to(layout.out).as_posix()
-    return _Draft(path, name, split, lambda schema: WRITERS[format](path, index, schema))
+    return _Draft(path, f"data/{target.name}", split, lambda schema: WRITERS[format](path, index, schema))
 
 
-def _join(part: Part, stores: tuple[Store, ...], splits: dict[str, float]) -> pa.Table:
+def _join(part: Part, tables: list[pa.Table], stores: tuple[Store, ...], splits: dict[str, float]) -> pa.Table:
     """The items of a part that every stage has kept, with the columns of all of them."""
-    tables = [store.read(part.number) for store in stores]
     rows = tables[0].column("row").to_numpy()
     for table in tables[1:]:
         rows = np.intersect1d(rows, table.column("row").to_numpy(), assume_unique=True)
@@ -213,15 +227,13 @@ def _join(part: Part, stores: tuple[Store, ...], splits: dict[str, float]) -> pa
     return pa.table({name: columns[name] for name in (*ITEM_COLUMNS, *added)})
 
 
-def _remove_others(layout: Layout, wanted: set[Path], groups: int) -> None:
+def _remove_others(layout: Layout, wanted: set[str], groups: int) -> None:
     """Removes shards of an earlier cut (another format, other splits), and their records."""
-    indexes = {layout.index / f"{path.stem}.parquet" for path in wanted if path.suffix == ".tar"}
-    for folder, keep in ((layout.data, wanted), (layout.index, indexes)):
-        for path in folder.glob("*"):
-            if path not in keep:
-                path.unlink()
-    if not indexes and layout.index.is_dir():
-        layout.index.rmdir()
-    for path in layout.shards.glob("*.json"):
-        if int(path.stem) >= groups:
-            path.unlink()
+    indexes = {f"{Path(name).stem}.parquet" for name in wanted if name.endswith(".tar")}
+    records = {f"{number:05d}.json" for number in range(groups)}
+    for folder, keep in ((layout.data, wanted), (layout.index, indexes), (layout.shards, records)):
+        for name in listing(folder):
+            if name not in keep:
+                remove(folder / name)
+    if not indexes:
+        remove_folder(layout.index)

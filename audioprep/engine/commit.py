@@ -1,7 +1,8 @@
 """Files that are there whole or not at all.
 
-A commit is: unique temporary name, write, fsync, rename, fsync of the folder. Temporary files lie in one folder
-of their own, so that no reader's glob ever meets one and a crashed run's leftovers are easy to sweep.
+A commit is: unique temporary name, write, fsync, rename, fsync of the folder; to a store, one upload, which such a
+place takes whole or not at all. Temporary files lie in one local folder of their own, so that no reader's glob ever
+meets one and a crashed run's leftovers are easy to sweep.
 """
 
 from __future__ import annotations
@@ -18,25 +19,33 @@ from pathlib import Path
 from typing import Any
 
 from audioprep.errors import SYSTEM_ERRNOS, SystemFault
+from audioprep.storage.files import blocks, errors_told, read_bytes
+from audioprep.storage.places import Place
+from audioprep.storage.transfer import upload
 
 _DISK_ERRNOS = SYSTEM_ERRNOS | {errno.EROFS, errno.EIO}
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path, scratch: Path) -> Iterator[Path]:
+def atomic_path(target: Place, scratch: Path) -> Iterator[Path]:
     """Gives a temporary path in `scratch`; on success it becomes `target`, on failure it is removed.
 
     Raises:
-        SystemFault: the disk is full or broken; what was committed before stays.
+        SystemFault: the disk is full or broken, or the store does not answer; what was committed before stays.
+        UsageError: the store gives no permission.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     temporary = scratch / f"{uuid.uuid4().hex}-{target.name}"
     try:
         yield temporary
-        _sync(temporary)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(temporary, target)
-        _sync(target.parent)
+        if isinstance(target, Path):
+            _sync(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, target)
+            _sync(target.parent)
+        else:
+            with errors_told(target):
+                upload(temporary, target)
     except OSError as error:
         if error.errno in _DISK_ERRNOS:
             raise SystemFault(
@@ -49,30 +58,43 @@ def atomic_path(target: Path, scratch: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_text(target: Path, text: str, scratch: Path) -> None:
+def write_text(target: Place, text: str, scratch: Path) -> None:
     """Commits a small text file."""
     with atomic_path(target, scratch) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(target: Path, value: object, scratch: Path) -> None:
+def write_json(target: Place, value: object, scratch: Path) -> None:
     """Commits a small JSON file; keys keep their order."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False) + "\n", scratch)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Place) -> dict[str, Any] | None:
     """The JSON object in `path`; None where the file is missing or torn (by an earlier crash of the disk)."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return parse_json(read_bytes(path))
+    except FileNotFoundError:
+        return None
+
+
+def parse_json(data: bytes) -> dict[str, Any] | None:
+    """The JSON object in `data`; None where there is none."""
+    try:
+        value = json.loads(data)
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Place) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    if isinstance(path, Path):
+        with open(path, "rb", buffering=0) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    for block in blocks(path):
+        found.update(block)
+    return found.hexdigest()
 
 
 def digest(value: object) -> str:

@@ -1,40 +1,38 @@
-"""One run: scan, plan, work, assemble. The same call again goes on where the last one ended."""
+"""One run: scan, plan, work, assemble. The same call again goes on where the last one ended.
+
+Of a slice, only the work is done beside that of others; they plan and assemble one after the other.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from audioprep.corpus.entry import Entry
 from audioprep.corpus.exclusions import NOTHING, Exclusions
 from audioprep.corpus.scan import Finder, scan
-from audioprep.engine.assemble import (
-    FAILURES_SCHEMA,
-    ShardFile,
-    ShardSettings,
-    assemble,
-    counted_column,
-    failures,
-)
-from audioprep.engine.commit import atomic_path, read_json, sweep, write_json, write_text
-from audioprep.engine.layout import Layout
-from audioprep.engine.plan import Plan
+from audioprep.engine.assemble import ShardSettings, assemble
+from audioprep.engine.commit import read_json, write_json, write_text
+from audioprep.engine.describe import describe, write_failures
+from audioprep.engine.layout import Layout, Slice
+from audioprep.engine.plan import Part, Plan
 from audioprep.engine.pool import Pool
 from audioprep.engine.store import Check, Store
 from audioprep.engine.worker import Progress, Task
 from audioprep.errors import Reason, SystemFault, UsageError
-from audioprep.shards.columns import ITEM_COLUMNS
-from audioprep.shards.dataset import SCHEMA_VERSION, data_card
+from audioprep.shards.dataset import data_card
 from audioprep.shards.split import check_splits
 from audioprep.stages.base import Resources, Stage
+from audioprep.storage.files import listing
+from audioprep.storage.lock import Lease
+from audioprep.storage.places import Place
 
 # So many inputs that cannot be read, without one that can between them: the disk or the mount has gone.
 UNREADABLE_IN_A_ROW = 2000
@@ -47,7 +45,7 @@ class Job:
 
     Attributes:
         sources: files, folders, manifests; none: no more than what is planned already.
-        out: the output folder.
+        out: the output folder, of this machine or of a store.
         stages: what is computed for each item; the first gives the text, the last is what progress counts.
         encoders: spec of the encoder behind each column that has one, for `dataset.json`.
         shards: how the result is cut.
@@ -55,7 +53,7 @@ class Job:
     """
 
     sources: tuple[str, ...]
-    out: Path
+    out: Place
     stages: tuple[Stage, ...]
     encoders: dict[str, dict[str, Any]]
     shards: ShardSettings = field(default_factory=ShardSettings)
@@ -77,6 +75,7 @@ class Options:
         check: how a resumed run checks what is done.
         retry_failed: redo the parts in which an item has failed.
         isolated: decode each file in a process of its own, for files of unknown origin.
+        slice: do only these parts; None: all.
     """
 
     workers: int = 0
@@ -89,6 +88,7 @@ class Options:
     check: Check = "size"
     retry_failed: bool = False
     isolated: bool = False
+    slice: Slice | None = None
 
 
 class Observer(Protocol):
@@ -125,9 +125,6 @@ def preview(job: Job, options: Options, observer: Observer) -> Preview:
     layout = Layout(job.out)
     if not options.overwrite:
         _refuse_changed_settings(layout, job.stages, options.replace)
-    plan = Plan(layout.plan)
-    stores = _stores(layout, job.stages)
-    done = 0 if options.overwrite else sum(not _missing(stores, plan, n, options) for n in range(len(plan.parts)))
     inputs = 0
     excluded: list[str] = []
 
@@ -137,43 +134,83 @@ def preview(job: Job, options: Options, observer: Observer) -> Preview:
             inputs += 1
             yield entry
 
-    new = sum(1 for _ in plan.new_entries(counted()))
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = Plan(layout.plan, Path(scratch))
+        stores = _stores(layout, job.stages)
+        done = 0 if options.overwrite else sum(not _missing(stores, part, options) for part in plan.parts)
+        new = sum(1 for _ in plan.new_entries(counted()))
     return Preview(inputs, len(excluded), new, len(plan.parts), done)
 
 
 def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
     """Does what is not yet done of a job, and gives the totals of its shard set.
 
+    Of a slice, after which others have still something to do, it gives `inputs`, `parts_done` and `parts_left`.
+
     Raises:
-        UsageError: the settings are wrong, or others than those that `out` was made with.
-        SystemFault: the disk is full, a device is broken; the same call goes on later.
+        UsageError: the settings are wrong, or others than those that `out` was made with; or another run works there.
+        SystemFault: the disk is full, a device is broken, a store is gone; the same call goes on later.
         KeyboardInterrupt: what was committed stays.
     """
     check_splits(job.shards.splits)
-    layout = Layout(job.out)
-    with layout.lock():
-        if options.overwrite:
-            layout.clear()
-        _refuse_changed_settings(layout, job.stages, options.replace)
-        sweep(layout.scratch)
-        excluded: list[str] = []
-        found = _scanned(job, options, observer, excluded)
-        plan = Plan(layout.plan)
-        plan = plan.extend(plan.new_entries(found), layout.scratch, options.part_size)
-        if not plan.parts:
-            sources = ", ".join(job.sources) or f"{job.out}: no source is given, and nothing is there"
-            raise UsageError(f"{sources}: no {job.find.what} found. See `audioprep --help`.")
-        write_json(layout.run, _recorded(job.stages), layout.scratch)
-        stores = _stores(layout, job.stages)
-        meter = Meter(observer.progress)
-        _work(job, options, layout, plan, stores, observer, meter)
-        files = assemble(layout, plan, stores, job.shards, options.check, observer.assembling)
-        failed = _write_failures(layout, plan, stores)
-        description = _describe(job, plan, stores, files, failed)
-        write_text(layout.card, data_card(description), layout.scratch)
-        write_json(layout.dataset, description, layout.scratch)
-        sweep(layout.scratch)
-        return description["totals"] | {"encoder_busy": meter.busy, "excluded": len(excluded)}
+    if options.slice and options.overwrite:
+        raise UsageError("--overwrite would remove what other slices do: run it once without --shard-of, or start anew")
+    layout = Layout(job.out, options.slice)
+    meter = Meter(observer.progress)
+    with contextlib.ExitStack() as held:
+        with layout.lock() as lease:
+            own = held.enter_context(layout.slice_lock()) if options.slice else lease
+            plan, excluded = _plan(job, options, layout, observer)
+            found = {"excluded": excluded}
+            if not options.slice:
+                stores = _work(job, options, layout, plan, observer, meter, lease)
+                totals = _assemble(job, options, layout, plan, stores, observer, lease)
+                return totals | found | {"encoder_busy": meter.busy}
+        _work(job, options, layout, plan, observer, meter, own)
+        with layout.lock() as lease:
+            own.check()
+            plan, stores = Plan(layout.plan, layout.scratch), _stores(layout, job.stages)  # others may have added to it
+            left = sum(not all(store.is_done(part) for store in stores) for part in plan.parts)
+            if left:
+                layout.sweep()
+                return found | {"inputs": plan.num_entries, "parts_done": len(plan.parts) - left, "parts_left": left}
+            totals = _assemble(job, options, layout, plan, stores, observer, lease)
+            return totals | found | {"encoder_busy": meter.busy}
+
+
+def _plan(job: Job, options: Options, layout: Layout, observer: Observer) -> tuple[Plan, int]:
+    """The plan with all inputs that there are now, and how many of them are left out."""
+    if options.overwrite:
+        layout.clear()
+    _refuse_changed_settings(layout, job.stages, options.replace)
+    layout.sweep()
+    excluded: list[str] = []
+    plan = Plan(layout.plan, layout.scratch)
+    plan = plan.extend(plan.new_entries(_scanned(job, options, observer, excluded)), options.part_size)
+    if not plan.parts:
+        sources = ", ".join(job.sources) or f"{job.out}: no source is given, and nothing is there"
+        raise UsageError(f"{sources}: no {job.find.what} found. See `audioprep --help`.")
+    write_json(layout.run, _recorded(job.stages), layout.scratch)
+    return plan, len(excluded)
+
+
+def _assemble(
+    job: Job, options: Options, layout: Layout, plan: Plan, stores: tuple[Store, ...], observer: Observer, lease: Lease
+) -> dict[str, Any]:
+    """Writes what readers see, and gives its totals."""
+
+    def on_group(done: int, groups: int) -> None:
+        lease.check()
+        observer.assembling(done, groups)
+
+    files = assemble(layout, plan, stores, job.shards, options.check, on_group)
+    failed = write_failures(layout, plan, stores)
+    description = describe(plan, stores, job.encoders, job.shards.format, files, failed)
+    lease.check()
+    write_text(layout.card, data_card(description), layout.scratch)
+    write_json(layout.dataset, description, layout.scratch)
+    layout.sweep()
+    return description["totals"]
 
 
 def _scanned(job: Job, options: Options, observer: Observer, excluded: list[str]) -> Iterator[Entry]:
@@ -200,11 +237,11 @@ class Meter:
         return 1 - self._waited / self._elapsed if self._elapsed else None
 
 
-def recorded_stages(out: Path) -> dict[str, dict[str, Any]]:
+def recorded_stages(out: Place) -> dict[str, dict[str, Any]]:
     """By name, the `settings` and the `origin` of the stages with which a folder was made; none where it is empty."""
     layout = Layout(out)
-    nothing_done = not any(layout.private.glob("columns/*/*.json"))
-    return {} if nothing_done else read_json(layout.run) or {}
+    something_done = any(name.endswith(".json") for folder in layout.stages() for name in listing(folder))
+    return read_json(layout.run) or {} if something_done else {}
 
 
 def _recorded(stages: tuple[Stage, ...]) -> dict[str, dict[str, Any]]:
@@ -249,25 +286,34 @@ def _stores(layout: Layout, stages: tuple[Stage, ...]) -> tuple[Store, ...]:
     return tuple(Store(layout, stage) for stage in stages)
 
 
-def _missing(stores: tuple[Store, ...], plan: Plan, part: int, options: Options) -> tuple[str, ...]:
+def _missing(stores: tuple[Store, ...], part: Part, options: Options) -> tuple[str, ...]:
     """The stages that a part still lacks."""
-    return tuple(
-        store.stage.name for store in stores if not store.is_done(plan.parts[part], options.check, options.retry_failed)
-    )
+    return tuple(store.stage.name for store in stores if not store.is_done(part, options.check, options.retry_failed))
 
 
 def _work(
-    job: Job, options: Options, layout: Layout, plan: Plan, stores: tuple[Store, ...], observer: Observer, meter: Meter
-) -> None:
-    lacking = [(part, _missing(stores, plan, part.number, options)) for part in plan.parts]
+    job: Job, options: Options, layout: Layout, plan: Plan, observer: Observer, meter: Meter, lease: Lease
+) -> tuple[Store, ...]:
+    """Does the parts that are missing, and gives the stores in which all are done."""
+    stores = _stores(layout, job.stages)
+    named = {store.stage.name: store for store in stores}
+    parts = [part for part in plan.parts if options.slice is None or part.number in options.slice]
+    lacking = [(part, _missing(stores, part, options)) for part in parts]
     tasks = [Task(part, stages, options.isolated) for part, stages in lacking if stages]
     done = sum(part.rows for part, stages in lacking if not stages)
-    observer.planned(plan.num_entries, len(plan.parts), len(plan.parts) - len(tasks), done)
+    observer.planned(sum(part.rows for part in parts), len(parts), len(parts) - len(tasks), done)
     if not tasks:
-        return
+        return stores
+
+    def on_progress(progress: Progress) -> None:
+        lease.check()
+        meter(progress)
+
     in_a_row = 0
-    pool = Pool(layout.out, job.stages, _resources(options, len(tasks)))
-    for task, records in pool.run(tasks, meter):
+    pool = Pool(layout, job.stages, _resources(options, len(tasks)))
+    for task, records in pool.run(tasks, on_progress):
+        for record in records:
+            named[record.stage].done(record)
         failed = max(len(record.failures) for record in records)
         observer.part_done(task.part.rows, failed)
         unreadable = [failure for failure in records[-1].failures if failure["error"] in _UNREADABLE]
@@ -277,6 +323,7 @@ def _work(
                 f"the last {in_a_row} inputs cannot be read (the last one: {unreadable[-1]['message']}). Is a disk or "
                 "a mount gone? Mend it and run the same command with --retry-failed."
             )
+    return stores
 
 
 def _resources(options: Options, tasks: int) -> list[Resources]:
@@ -299,63 +346,3 @@ def _devices(device: str) -> list[str]:
     import torch
 
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cuda"]
-
-
-def _write_failures(layout: Layout, plan: Plan, stores: tuple[Store, ...]) -> int:
-    count = 0
-    with (
-        atomic_path(layout.failures, layout.scratch) as temporary,
-        pq.ParquetWriter(temporary, FAILURES_SCHEMA, compression="zstd") as writer,
-    ):
-        for table in failures(plan, stores):
-            count += len(table)
-            writer.write_table(table)
-    return count
-
-
-def _describe(job: Job, plan: Plan, stores: tuple[Store, ...], files: list[ShardFile], failed: int) -> dict[str, Any]:
-    rows = sum(file.rows for file in files)
-    if rows + failed != plan.num_entries:
-        raise SystemFault(f"{rows} rows and {failed} failures are not {plan.num_entries} inputs: please report it")
-    return {
-        "format": "audioprep",
-        "schema_version": SCHEMA_VERSION,
-        "storage": job.shards.format,
-        "encoders": _encoders(job, plan, stores),
-        "num_frames_of": counted_column(job.stages),
-        "columns": _columns(job, files),
-        "totals": {"inputs": plan.num_entries, "rows": rows, "failed": failed} | _sums(files)
-        | {"splits": {
-            split: _sums([file for file in files if file.split == split])
-            for split in sorted({file.split for file in files})
-        }},
-        "shards": [asdict(file) for file in files],
-        "settings": _stage_settings(job.stages),
-        "fingerprints": {store.stage.name: store.settings_digest for store in stores},
-    }  # fmt: skip
-
-
-def _encoders(job: Job, plan: Plan, stores: tuple[Store, ...]) -> dict[str, dict[str, Any]]:
-    """The encoders' specs, with the smaller batches that some parts were encoded in because memory ran out."""
-    encoders = job.encoders
-    for store in stores:
-        rows = {rows for part in plan.parts if (rows := store.record(part.number).batch_rows)}
-        if rows:
-            spec = encoders[store.stage.name] | {"smaller_batches": sorted(rows)}
-            encoders = encoders | {store.stage.name: spec}
-    return encoders
-
-
-def _sums(files: list[ShardFile]) -> dict[str, Any]:
-    return {
-        "rows": sum(file.rows for file in files),
-        "seconds": math.fsum(file.seconds for file in files),
-        "num_frames": sum(file.num_frames for file in files),
-        "bytes": sum(file.bytes for file in files),
-    }
-
-
-def _columns(job: Job, files: list[ShardFile]) -> dict[str, str]:
-    types = {"uri": pa.string()} | {field.name: field.type for stage in job.stages for field in stage.schema}
-    names = (*ITEM_COLUMNS, *(name for name in types if name not in ITEM_COLUMNS))
-    return {name: str(types[name]) for name in names}

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from audioprep.corpus.entry import Entry
 from audioprep.engine.layout import Layout
@@ -64,11 +63,10 @@ class Broken:
 Message = Progress | Done | Broken
 
 
-def work(pipe: Connection, out: Path, stages: tuple[Stage, ...], resources: Resources) -> None:
+def work(pipe: Connection, layout: Layout, stages: tuple[Stage, ...], resources: Resources) -> None:
     """The main function of a worker process: runs tasks until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _die_with_parent()
-    layout = Layout(out)
     stores = {stage.name: Store(layout, stage) for stage in stages}
     reporter = _Reporter(pipe)
     while True:

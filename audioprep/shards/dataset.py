@@ -81,7 +81,7 @@ class Dataset:
     def shard(self, entry: dict[str, Any]) -> Shard:
         """The file behind one of `shards`."""
         folder = str(self.folder).rstrip("/") if not isinstance(self.folder, Path) else str(self.folder)
-        return Shard(folder, entry["path"], entry["rows"], entry["sha256"], entry["bytes"])
+        return Shard(folder, entry["path"], entry["rows"], entry["sha256"])
 
     def file(self, name: str) -> Path:
         """Another file of the set, such as `failures.parquet`: a local path, where perhaps nothing is.

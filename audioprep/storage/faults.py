@@ -7,7 +7,17 @@ import errno
 from audioprep.errors import SYSTEM_ERRNOS
 
 # Packages behind fsspec that raise exceptions of their own.
-_LIBRARIES = {"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "httpx", "huggingface_hub", "requests"}
+_LIBRARIES = {
+    "aiobotocore",
+    "aiohttp",
+    "botocore",
+    "gcsfs",
+    "google",
+    "httpx",
+    "huggingface_hub",
+    "requests",
+    "urllib3",
+}
 _NO_LOGIN = ("Credential", "RefreshError", "SSOToken", "TokenRetrieval", "ProfileNotFound")
 _REMEDIES = {
     "s3": "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_ENDPOINT_URL for a store elsewhere); "
@@ -30,7 +40,7 @@ def to_os_error(error: BaseException) -> OSError | None:
     status = getattr(error, "status", None) or getattr(response, "status_code", None) or getattr(error, "code", None)
     if status in (401, 403, 407):
         return PermissionError(errno.EACCES, text)
-    if status in (404, 410):
+    if status in (404, 410) or type(error).__name__ == "ParamValidationError":  # no bucket can be called so
         return FileNotFoundError(errno.ENOENT, text)
     return error if isinstance(error, OSError) else OSError(errno.EIO, text)
 

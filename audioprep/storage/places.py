@@ -96,7 +96,7 @@ def retried(call: Callable[[], T]) -> T:
             if meant is None:
                 raise
             if attempt == RETRIES or is_lasting(meant):
-                raise meant from error
+                raise meant from (None if meant is error else error)
             time.sleep(0.5 * 2 ** (attempt - 1))
     raise AssertionError
 
