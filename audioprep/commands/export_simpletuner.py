@@ -14,13 +14,14 @@ from audioprep.export.simpletuner_config import LayoutName
 from audioprep.export.simpletuner_part import TokenFormat
 from audioprep.export.simpletuner_rows import Cutting, Long
 from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing, require_location, working_path
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep export simpletuner`."""
 
     out: PlaceField = Field(description="Folder of the shard set, or its URL.")
-    dest: Path = Field(description="Folder to write to.")
+    dest: PlaceField = Field(description="Folder to write to, or its URL.")
     layout: LayoutName = Field("folder", description="folder, inline (for the Hub) or jsonl (a local index).")
     column: str = Field("audio_tokens", description="The column of tokens.")
     split: str = Field("train", description="Which split.")
@@ -50,8 +51,8 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: see `SimpleTunerExport`.
         SystemFault: the disk is full or broken; the same command goes on later.
     """
-    with console.counter("Exporting") as counter:
-        details = _export(settings).run(settings.overwrite, counter)
+    with publishing(settings.dest) as folder, console.counter("Exporting") as counter:
+        details = _export(settings, folder).run(settings.overwrite, counter)
     names = (
         "items",
         "excluded",
@@ -75,13 +76,15 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do, and writes nothing."""
-    export = _export(settings)
+    export = _export(settings, working_path(settings.dest))
     if not settings.overwrite:
         export.refuse_other_settings()
     return {"dest": str(settings.dest), "layout": settings.layout, "items": export.items, "long": settings.long}
 
 
-def _export(settings: Settings) -> SimpleTunerExport:
+def _export(settings: Settings, folder: Path) -> SimpleTunerExport:
+    if not settings.hub:
+        require_location(settings.dest, settings.location)
     options = Options(
         layout=settings.layout,
         cutting=Cutting(settings.long, settings.max_frames, settings.cut_multiple, settings.ending_rows),
@@ -99,4 +102,4 @@ def _export(settings: Settings) -> SimpleTunerExport:
         exclusions=read_exclusions(settings.exclude, settings.root),
         limit=settings.limit,
     )
-    return SimpleTunerExport(settings.out, settings.dest, options)
+    return SimpleTunerExport(settings.out, folder, options)

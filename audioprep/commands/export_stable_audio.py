@@ -12,6 +12,7 @@ from audioprep.errors import UsageError
 from audioprep.export.crops import CropPlan, Mode, Tail
 from audioprep.export.stable_audio import Dtype, LayoutName, Options, Short, StableAudioExport
 from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing, require_location, working_path
 
 # Settings that mean nothing with other crops.
 _ONLY: dict[str, Mode] = {"crop_hop": "grid", "tail": "grid", "crops_per_track": "random", "seed": "random"}
@@ -21,7 +22,7 @@ class Settings(CommandSettings):
     """Settings of `audioprep export stable-audio`."""
 
     out: PlaceField = Field(description="Folder of the shard set, or its URL.")
-    dest: Path = Field(description="Folder to write to.")
+    dest: PlaceField = Field(description="Folder to write to, or its URL.")
     layout: LayoutName = Field("sat", description="sat: stable-audio-tools; sa3: stable-audio-3.")
     column: str = Field("latents", description="The column of latents.")
     split: str = Field("train", description="Which split.")
@@ -39,6 +40,7 @@ class Settings(CommandSettings):
     exclude: PlaceField | None = Field(None, description="File with inputs to leave out, a path a line.")
     root: list[Path] = Field([], description="Folders that relative paths are relative to.")
     limit: PositiveInt | None = Field(None, description="Only the first so many tracks.")
+    location: str | None = Field(None, description="The folder's path on the trainer's machine. Default: DEST.")
     overwrite: bool = Field(False, description="Replace what was exported here with other settings.")
 
 
@@ -49,8 +51,8 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: see `StableAudioExport`; or settings that do not go together.
         SystemFault: the disk is full or broken; the same command goes on later.
     """
-    with console.counter("Exporting") as counter:
-        details = _export(settings).run(settings.overwrite, counter)
+    with publishing(settings.dest) as folder, console.counter("Exporting") as counter:
+        details = _export(settings, folder).run(settings.overwrite, counter)
     names = ("layout", "items", "files", "hours", "excluded", "too_short", "padded", "without_prompt", "licenses")
     frames = {"shortest": details["shortest"], "longest": details["longest"]}
     return {
@@ -63,7 +65,7 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do, and writes nothing."""
-    export = _export(settings)
+    export = _export(settings, working_path(settings.dest))
     if not settings.overwrite:
         export.refuse_other_settings()
     return {
@@ -74,7 +76,8 @@ def plan(settings: Settings, console: Console) -> Summary:
     }
 
 
-def _export(settings: Settings) -> StableAudioExport:
+def _export(settings: Settings, folder: Path) -> StableAudioExport:
+    require_location(settings.dest, settings.location)
     options = Options(
         layout=settings.layout,
         plan=_crops(settings),
@@ -87,8 +90,9 @@ def _export(settings: Settings) -> StableAudioExport:
         exclusions=read_exclusions(settings.exclude, settings.root),
         limit=settings.limit,
         silence=settings.silence,
+        location=settings.location,
     )
-    return StableAudioExport(settings.out, settings.dest, options)
+    return StableAudioExport(settings.out, folder, options)
 
 
 def _crops(settings: Settings) -> CropPlan:

@@ -24,7 +24,7 @@ RATE = 44_100
 def write_scores(
     dataset: Dataset, column: str, item: dict[str, Any], dest: Path, soundfont: Path | None = None
 ) -> Summary:
-    """Writes `NAME.original.mid` and `NAME.COLUMN.mid`, with a soundfont also `.wav` of both.
+    """Writes `NAME.original.mid` and `NAME.COLUMN.mid`, with a soundfont also `.wav` of both; gives their paths, too.
 
     Raises:
         UsageError: MidiTok's file of the tokenizer has gone, or the soundfont cannot be played.
@@ -43,7 +43,7 @@ def write_scores(
             files[f"{name} played"] = files[name].with_suffix(".wav")
             _play(score, soundfont, files[f"{name} played"])
     notes = {name: score.note_num() for name, score in scores.items()}
-    return {"id": item["id"], "uri": item["uri"], "notes": notes} | {name: str(file) for name, file in files.items()}
+    return {"id": item["id"], "uri": item["uri"], "notes": notes} | files
 
 
 def _decoded(dataset: Dataset, column: str, item: dict[str, Any]) -> Any:

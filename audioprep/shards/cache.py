@@ -20,7 +20,7 @@ from filelock import FileLock
 from audioprep.engine.commit import sha256_of
 from audioprep.errors import SYSTEM_ERRNOS, UsageError
 from audioprep.storage.faults import login_remedy, to_os_error
-from audioprep.storage.places import is_url, retried, to_url
+from audioprep.storage.places import cache_folder, is_url, retried, to_url
 from audioprep.storage.transfer import download, open_remote
 
 IN_USE_SECONDS = 600.0  # what was used so lately is not removed to make room
@@ -126,13 +126,6 @@ class Shard:
                 "or is damaged. Open it again; then see `audioprep verify`."
             )
         os.replace(unfinished, path)
-
-
-def cache_folder() -> Path:
-    """Where copies of what lies in stores are kept: $AUDIOPREP_CACHE, or `audioprep` in the user's cache folder."""
-    if given := os.environ.get("AUDIOPREP_CACHE"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "audioprep"
 
 
 def fetch_footers(shards: list[Shard]) -> None:

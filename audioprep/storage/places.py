@@ -6,6 +6,7 @@ which needs a local file says so in its types.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -80,6 +81,13 @@ def require_store(scheme: str) -> None:
         get_filesystem_class(scheme)
     except ImportError as error:
         raise _missing(f"{scheme}://", scheme, error) from error
+
+
+def cache_folder() -> Path:
+    """Where copies of what lies in stores are kept: $AUDIOPREP_CACHE, or `audioprep` in the user's cache folder."""
+    if given := os.environ.get("AUDIOPREP_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "audioprep"
 
 
 def retried(call: Callable[[], T]) -> T:
