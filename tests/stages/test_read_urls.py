@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 from audio_helpers import music, write_wav
+from faulty_proxy import FaultyProxy, at_random
 from upath import UPath
 
 from audioprep.corpus import beside
 from audioprep.corpus.entry import Entry
 from audioprep.corpus.scan import scan
 from audioprep.encoders.registry import describe_encoder
-from audioprep.errors import Reason
+from audioprep.errors import InputError, Reason
 from audioprep.stages import read_ahead
 from audioprep.stages.base import Failed, Kept, Resources
 from audioprep.stages.encode import Encode
 from audioprep.stages.text import ReadText
-from audioprep.storage import listing
+from audioprep.storage import listing, places
 
 STAGE = Encode("mel-rvq", {}, describe_encoder("mel-rvq", {"device": "cpu"}), "audio_tokens")
 
@@ -109,3 +110,17 @@ def test_text_beside_recordings_is_told_from_listings(store: str, monkeypatch: p
         text = (outcome.columns["tags"], outcome.columns["prompt"])
         assert text == (("piano", "slow") if number % 2 else (None, None))
     assert isinstance(outcomes[5], Failed) and outcomes[5].error.reason is Reason.CORRUPT
+
+
+def test_a_bad_network_loses_nothing(store: str, bad_network: FaultyProxy, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(places.time, "sleep", lambda seconds: None)
+    bad_network.choose = at_random(0.25, seed=1, faults=("500", "503", "torn", "lost"))
+    entries = list(scan([store]))
+    assert len(entries) == 6
+    files = read_ahead.read_ahead(entries, [STAGE.spec], Resources())
+    assert sum(len(list(file)) for file in files) == 6
+    bad_network.choose = lambda method, path: "500" if method == "GET" else None
+    (file,) = read_ahead.read_ahead(entries[:1], [STAGE.spec], Resources())
+    with pytest.raises(InputError) as caught:
+        list(file)
+    assert caught.value.reason is Reason.UNREADABLE and caught.value.uri == entries[0].uri
