@@ -31,6 +31,7 @@ from audioprep.encoders.device import resolve_device
 from audioprep.engine.commit import atomic_path
 from audioprep.errors import AudioprepError, UsageError
 from audioprep.shards.loader import ShardLoader
+from audioprep.storage.fields import PlaceField
 
 logger = logging.getLogger("audioprep.train")
 
@@ -40,7 +41,7 @@ class TrainerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    shards: Path = Field(description="Shard set with a column of tokens.")
+    shards: PlaceField = Field(description="Shard set with a column of tokens: its folder or URL.")
     out: Path = Field(description="Folder for checkpoints, loss log and TensorBoard events.")
     steps: int = Field(default=1000, ge=1, description="Steps of the optimizer in all.")
     batch_size: int = Field(default=8, ge=1, description="Items a step and process.")
@@ -53,7 +54,7 @@ class TrainerSettings(BaseModel):
     keep_every: int | None = Field(default=None, ge=1, description="Steps between checkpoints that stay.")
     valid_split: str | None = Field(default=None, description="Split whose loss says which checkpoint is the best.")
     num_workers: int = Field(default=0, ge=0, description="Processes that read shards.")
-    exclude: Path | None = Field(default=None, description="File with items to leave out: a path or an id a line.")
+    exclude: PlaceField | None = Field(default=None, description="List of items to leave out: a path or an id a line.")
 
     def loader(self, columns: list[str], split: str, max_frames: int | None) -> ShardLoader:
         """The loader of a split; for `train`, of whole batches in an order of the seed."""

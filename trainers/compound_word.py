@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from audioprep.encoders.device import resolve_device
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import open_dataset
+from audioprep.storage.places import Place
 from audioprep.symbolic.decode import decode_words
 from audioprep.symbolic.tokenizers import EMOPIA
 from audioprep.symbolic.vocabulary import (
@@ -234,7 +235,7 @@ def train(settings: Settings) -> dict[str, Any]:
         return fit(settings, fixed, model, of_batch, [COLUMN]) | {"parameters": parameters}
 
 
-def class_sizes(shards: Path) -> list[int]:
+def class_sizes(shards: Place) -> list[int]:
     """How many values each class has, from `dataset.json`."""
     spec = open_dataset(shards).encoders.get(COLUMN, {})
     if spec.get("name") != EMOPIA:

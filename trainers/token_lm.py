@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import open_dataset
+from audioprep.storage.places import Place
 from audioprep.training import Loss, TrainerSettings, command_line, fit, training_device
 
 COLUMN = "audio_tokens"
@@ -136,7 +136,7 @@ def train(settings: Settings) -> dict[str, Any]:
         return fit(settings, fixed, model, of_batch, [COLUMN], max_frames=settings.max_frames)
 
 
-def token_shape(shards: Path) -> tuple[int, int]:
+def token_shape(shards: Place) -> tuple[int, int]:
     """Number of codebooks and their size, from `dataset.json`."""
     try:
         spec = open_dataset(shards).encoders[COLUMN]

@@ -165,7 +165,7 @@ def import_tokens(
 
 def fit_mel_rvq(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="The weights file to write (.safetensors).")],
+    out: Annotated[str, typer.Option(help="The weights file to write (.safetensors), or its URL.")],
     num_codebooks: Annotated[int, typer.Option(min=1, help="Codebooks, each for what the ones before leave over.")] = 8,
     codebook_size: Annotated[int, typer.Option(min=2, help="Codewords of each codebook.")] = 1024,
     max_frames: Annotated[int, typer.Option(min=1, help="Frames (25 a second) in the random sample.")] = 200_000,
@@ -187,7 +187,7 @@ def fit_mel_rvq(
 
 def fit_muq_vq(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="The codebook to write (.safetensors).")],
+    out: Annotated[str, typer.Option(help="The codebook to write (.safetensors), or its URL.")],
     weights: Annotated[
         str, typer.Option(help="MuQ: a folder or a repository of the Hub (org/name[@revision]).")
     ] = "OpenMuQ/MuQ-large-msd-iter",

@@ -10,7 +10,8 @@ import typer
 from audioprep.cli.execute import execute, settings_of
 from audioprep.cli.options import DryRun, Exclude, Json, Overwrite, Quiet, ShardSet
 
-Dest = Annotated[Path, typer.Argument(metavar="DEST", help="Folder to write to.")]
+Dest = Annotated[str, typer.Argument(metavar="DEST", help="Folder to write to, or its URL.")]
+Location = Annotated[str | None, typer.Option(help="The folder's path on the trainer's machine. Default: DEST.")]
 Split = Annotated[str, typer.Option(help="Which split.")]
 Root = Annotated[list[Path] | None, typer.Option(help="Folder that paths are relative to; can be repeated.")]
 
@@ -49,6 +50,7 @@ def export_stable_audio(
     exclude: Exclude = None,
     root: Root = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many tracks.")] = None,
+    location: Location = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -142,9 +144,7 @@ def export_simpletuner(
     name: Annotated[
         str | None, typer.Option(help="What the data set's id begins with. Default: the folder's name.")
     ] = None,
-    location: Annotated[
-        str | None, typer.Option(help="The folder's absolute path on the trainer's machine. Default: as here.")
-    ] = None,
+    location: Location = None,
     hub: Annotated[
         str | None, typer.Option(metavar="ORG/NAME", help="inline: the repository that it will be uploaded to.")
     ] = None,
@@ -207,6 +207,7 @@ def export_songbloom(
     latents_column: Annotated[
         str | None, typer.Option(help="The column of latents. Default: latents, if there are any.")
     ] = None,
+    location: Location = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
     json: Json = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,11 +10,11 @@ Sources = Annotated[
     list[str],
     typer.Argument(
         metavar="SOURCE",
-        help="Files; folders; CSV, TSV, JSONL or Parquet manifests with a column `path`; folders saved by datasets.",
+        help="Files; folders; CSV, TSV, JSONL or Parquet manifests with a column `path`; saved data sets; or URLs.",
     ),
 ]
 OutPlace = Annotated[str, typer.Option(help="Folder of the shard set, or its URL: s3://bucket/set.")]
-ShardSet = Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the shard set.")]
+ShardSet = Annotated[str, typer.Argument(metavar="OUT", help="Folder of the shard set, or its URL.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object with the summary on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
@@ -23,7 +22,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where s
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda (all GPUs) or cuda:N.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many inputs.")]
 Exclude = Annotated[
-    Path | None, typer.Option(help="File with inputs to leave out (exclude_paths.txt of dedup): a path a line.")
+    str | None, typer.Option(help="File with inputs to leave out (exclude_paths.txt of dedup): a path a line.")
 ]
 Weights = Annotated[
     str | None,

@@ -67,7 +67,7 @@ def listen(
     out: ShardSet,
     item: Annotated[str, typer.Argument(metavar="ITEM", help="Its id, the first digits of it, or the file's name.")],
     column: Annotated[str | None, typer.Option(help="Column of tokens or latents. Default: the only one.")] = None,
-    dest: Annotated[Path, typer.Option(help="Folder for the two files.")] = Path(),
+    dest: Annotated[str, typer.Option(help="Folder for the two files, or its URL.")] = ".",
     encoder: Annotated[str | None, typer.Option(help="What decodes tokens that were imported.")] = None,
     setting: EncoderSetting = None,
     soundfont: Annotated[Path | None, typer.Option(help="Of scores: play them with this .sf2 or .sf3, too.")] = None,
@@ -91,7 +91,7 @@ def dedup(
     source: Annotated[
         list[str], typer.Argument(metavar="SOURCE", help="A shard set with tokens; or audio, to be tokenized first.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the lists.")],
+    out: Annotated[str, typer.Option(help="Folder for the lists, or its URL.")],
     against: Annotated[
         list[str] | None,
         typer.Option(help="A test set (a shard set, or audio): drop what is in there, too, and nothing else."),
@@ -158,8 +158,8 @@ def dedup(
 
 
 def fad(
-    reference: Annotated[Path, typer.Argument(metavar="A", help="The reference: a shard set, .npy or .npz.")],
-    evaluated: Annotated[Path, typer.Argument(metavar="B", help="What to compare with it: likewise.")],
+    reference: Annotated[str, typer.Argument(metavar="A", help="The reference: a shard set, .npy or .npz.")],
+    evaluated: Annotated[str, typer.Argument(metavar="B", help="What to compare with it: likewise.")],
     column: Annotated[str, typer.Option(help="Column with the embeddings.")] = "clap_embedding",
     split: Annotated[str | None, typer.Option(help="Only this split of the shard sets. Default: all.")] = None,
     model: Annotated[str | None, typer.Option(help="Whose statistics to take from a .npz of several.")] = None,

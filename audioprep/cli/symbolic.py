@@ -89,7 +89,7 @@ def midi(
 
 def fit_midi_bpe(
     source: Sources,
-    out: Annotated[Path, typer.Option(help="The tokenizer to write (.json), in MidiTok's own form.")],
+    out: Annotated[str, typer.Option(help="The tokenizer to write (.json), in MidiTok's own form; or its URL.")],
     tokenizer: Tokenizer = "remi",
     config: Config = None,
     setting: Setting = None,

@@ -14,7 +14,7 @@ from audioprep.corpus.entry import Entry
 from audioprep.corpus.exclusions import Exclusions, read_exclusions_of
 from audioprep.corpus.scan import Finder, scan
 from audioprep.engine.run import Observer
-from audioprep.storage.fields import local_path
+from audioprep.storage.fields import PlaceField, local_path
 
 Summary = dict[str, Any]
 
@@ -40,7 +40,7 @@ class CorpusSettings(CommandSettings):
 
     source: list[str] = Field(min_length=1, description="Files, folders, manifests, saved data sets.")
     limit: PositiveInt | None = Field(None, description="Only the first so many inputs.")
-    exclude: Path | None = Field(None, description="File with inputs to leave out, a path a line.")
+    exclude: PlaceField | None = Field(None, description="File with inputs to leave out, a path a line.")
 
     def exclusions(self) -> Exclusions:
         """

@@ -46,16 +46,16 @@ if TYPE_CHECKING:
 PRECISION = 0.999
 
 
-def run(settings: Settings, console: Console) -> Summary:
+def run(settings: Settings, out: Path, console: Console) -> Summary:
     """Makes copies of some recordings, and measures each method on them. Killed, the same command goes on.
 
-    Writes `calibration.json` and `calibration.png`; copies and tokens stay in the folder `calibration`.
+    Writes `calibration.json` and `calibration.png` into `out`; copies and tokens stay in its folder `calibration`.
 
     Raises:
         UsageError: there are not two recordings to copy, or a shard set's tokens cannot be made anew.
         SystemFault: the disk is full or broken.
     """
-    folder = Path(os.path.abspath(settings.out / "calibration"))
+    folder = Path(os.path.abspath(out / "calibration"))
     with console.counter("Making copies") as counter:
         trial = make_trial(_sample(settings), folder / "copies", COPIES, counter)
     if len(np.unique(trial.pieces)) < 2:
@@ -82,8 +82,8 @@ def run(settings: Settings, console: Console) -> Summary:
         ],
         "picture": str(settings.out / "calibration.png"),
     }
-    draw(settings.out / "calibration.png", judgements, found)
-    write_json(settings.out / "calibration.json", summary, folder / "scratch")
+    draw(out / "calibration.png", judgements, found)
+    write_json(out / "calibration.json", summary, folder / "scratch")
     return summary
 
 

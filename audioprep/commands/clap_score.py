@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,13 @@ from audioprep.shards.columns import is_vector, to_arrays, to_vectors
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.encode import mean_direction
+from audioprep.storage.fields import PlaceField
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep clap-score`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     column: str = Field("clap_embedding", description="Column with the recordings' embeddings.")
     text_column: str = Field("prompt", description="Column with the texts.")
     split: str | None = Field(None, description="Only this split. Default: all.")

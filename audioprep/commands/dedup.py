@@ -23,13 +23,15 @@ from audioprep.encoders import fingerprint
 from audioprep.engine.layout import Layout
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import Dataset
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep dedup`."""
 
     source: list[str] = Field(min_length=1, description="A shard set with tokens; or audio, to be tokenized first.")
-    out: Path = Field(description="Folder for the lists.")
+    out: PlaceField = Field(description="Folder for the lists, or its URL.")
     against: list[str] = Field([], description="Likewise: drop what is in here, and nothing else.")
     codec: str = Field("fingerprint", description="Of audio: the encoder; of another one histograms are compared.")
     weights: str | None = Field(None, description="Of audio: the encoder's weights. Default: its own.")
@@ -65,14 +67,19 @@ def run(settings: Settings, console: Console) -> Summary:
         SystemFault: the disk is full or broken.
     """
     prefer = _pattern(settings.prefer)
-    layout = Layout(settings.out)
+    with publishing(settings.out) as out:
+        return _run(settings, prefer, out, console)
+
+
+def _run(settings: Settings, prefer: re.Pattern[str] | None, out: Path, console: Console) -> Summary:
+    layout = Layout(out)
     with layout.lock():
         if settings.calibrate:
-            return calibrate.run(settings, console)
-        corpus = open_source(settings, settings.source, settings.out / "shards", console)
-        other = open_source(settings, settings.against, settings.out / "against", console) if settings.against else None
+            return calibrate.run(settings, out, console)
+        corpus = open_source(settings, settings.source, out / "shards", console)
+        other = open_source(settings, settings.against, out / "against", console) if settings.against else None
         column = column_of(settings, corpus)
-        comparison = compare(settings, corpus, other, column, settings.out / ".audioprep", console)
+        comparison = compare(settings, corpus, other, column, out / ".audioprep", console)
         recordings, pairs = comparison.recordings, comparison.pairs[comparison.same]
         if comparison.kept_from is None:
             order = preference(recordings, settings.keep, prefer)
@@ -84,8 +91,8 @@ def run(settings: Settings, console: Console) -> Summary:
         with console.counter("Listening") as counter:
             dropped = tell_remasters(dropped, recordings, comparison.others, counter)
         summary = _summary(settings, corpus, column, comparison, dropped)
-        _report(settings, comparison, order, dropped, summary, console)
-        write_outputs(settings.out, comparison.others, recordings, dropped, summary, settings.exclude_path_format)
+        _report(settings, out, comparison, order, dropped, summary, console)
+        write_outputs(out, comparison.others, recordings, dropped, summary, settings.exclude_path_format)
     names = ("processed_files", "failed_files", "duplicate_files", "kept_files", "exact_copies", "groups")
     paths = {"exclude": summary["exclude_output"], "report": summary["report_output"]}
     return {name: summary[name] for name in names} | {name: path for name, path in paths.items() if path}
@@ -113,13 +120,14 @@ def _pattern(prefer: str | None) -> re.Pattern[str] | None:
 
 def _report(
     settings: Settings,
+    out: Path,
     comparison: Comparison,
     order: list[int] | None,
     dropped: list[Dropped],
     summary: Summary,
     console: Console,
 ) -> None:
-    path = settings.out / REPORT
+    path = out / REPORT
     if not settings.report_pairs:
         path.unlink(missing_ok=True)  # an earlier run's, of other results
         return

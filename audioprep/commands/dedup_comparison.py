@@ -24,6 +24,7 @@ from audioprep.encoders.registry import default_column
 from audioprep.engine.commit import digest
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.storage.places import to_place
 
 if TYPE_CHECKING:
     from audioprep.commands.dedup import Settings
@@ -35,8 +36,8 @@ _BELOW = 0.05  # how far below the threshold pairs of histograms are searched fo
 
 def shard_set(source: Sequence[str]) -> Dataset | None:
     """The shard set that a source is; None where it is audio."""
-    one = Path(source[0]).expanduser()
-    return open_dataset(one) if len(source) == 1 and one.joinpath("dataset.json").is_file() else None
+    one = to_place(source[0])
+    return open_dataset(one) if len(source) == 1 and (one / "dataset.json").is_file() else None
 
 
 def open_source(settings: Settings, source: Sequence[str], out: Path, console: Console) -> Dataset:

@@ -9,14 +9,16 @@ from pydantic import Field, PositiveInt
 from audioprep.commands.base import CommandSettings, Console, Summary
 from audioprep.errors import UsageError
 from audioprep.export.emopia import EmopiaExport, Names, Options
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing, working_path
 from audioprep.symbolic.augment import changes
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep export emopia`."""
 
-    out: Path = Field(description="Folder of the shard set.")
-    dest: Path = Field(description="Folder to write to.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
+    dest: PlaceField = Field(description="Folder to write to, or its URL.")
     names: Names = Field("emopia", description="Names of the files: emopia, or train (as emotune has them).")
     prefix: str | None = Field(None, pattern=r"\w+", description="What the files' names begin with. Default: names.")
     column: str = Field("midi_tokens", description="The column of words.")
@@ -36,20 +38,20 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: see `EmopiaExport`.
         SystemFault: the disk is full or broken.
     """
-    with console.counter("Exporting") as counter:
-        return {"dest": str(settings.dest)} | _export(settings).run(settings.overwrite, counter)
+    with publishing(settings.dest) as folder, console.counter("Exporting") as counter:
+        return {"dest": str(settings.dest)} | _export(settings, folder).run(settings.overwrite, counter)
 
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do, and writes nothing."""
-    export = _export(settings)
+    export = _export(settings, working_path(settings.dest))
     if not settings.overwrite:
         export.refuse_other_settings()
     return {"dest": str(settings.dest), "items": export.items, "copies": len(_options(settings).changes)}
 
 
-def _export(settings: Settings) -> EmopiaExport:
-    return EmopiaExport(settings.out, settings.dest, _options(settings))
+def _export(settings: Settings, folder: Path) -> EmopiaExport:
+    return EmopiaExport(settings.out, folder, _options(settings))
 
 
 def _options(settings: Settings) -> Options:

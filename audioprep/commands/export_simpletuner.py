@@ -13,13 +13,15 @@ from audioprep.export.simpletuner import Options, SimpleTunerExport
 from audioprep.export.simpletuner_config import LayoutName
 from audioprep.export.simpletuner_part import TokenFormat
 from audioprep.export.simpletuner_rows import Cutting, Long
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing, require_location, working_path
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep export simpletuner`."""
 
-    out: Path = Field(description="Folder of the shard set.")
-    dest: Path = Field(description="Folder to write to.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
+    dest: PlaceField = Field(description="Folder to write to, or its URL.")
     layout: LayoutName = Field("folder", description="folder, inline (for the Hub) or jsonl (a local index).")
     column: str = Field("audio_tokens", description="The column of tokens.")
     split: str = Field("train", description="Which split.")
@@ -36,7 +38,7 @@ class Settings(CommandSettings):
     name: str | None = Field(None, description="What the data set's id begins with. Default: the folder's name.")
     location: str | None = Field(None, description="The folder's absolute path on the trainer's machine.")
     hub: str | None = Field(None, description="inline: the repository that it will be uploaded to.")
-    exclude: Path | None = Field(None, description="File with inputs to leave out, a path a line.")
+    exclude: PlaceField | None = Field(None, description="File with inputs to leave out, a path a line.")
     root: list[Path] = Field([], description="Folders that relative paths are relative to.")
     limit: PositiveInt | None = Field(None, description="Only the first so many songs.")
     overwrite: bool = Field(False, description="Replace what was exported here with other settings.")
@@ -49,8 +51,8 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: see `SimpleTunerExport`.
         SystemFault: the disk is full or broken; the same command goes on later.
     """
-    with console.counter("Exporting") as counter:
-        details = _export(settings).run(settings.overwrite, counter)
+    with publishing(settings.dest) as folder, console.counter("Exporting") as counter:
+        details = _export(settings, folder).run(settings.overwrite, counter)
     names = (
         "items",
         "excluded",
@@ -74,13 +76,15 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do, and writes nothing."""
-    export = _export(settings)
+    export = _export(settings, working_path(settings.dest))
     if not settings.overwrite:
         export.refuse_other_settings()
     return {"dest": str(settings.dest), "layout": settings.layout, "items": export.items, "long": settings.long}
 
 
-def _export(settings: Settings) -> SimpleTunerExport:
+def _export(settings: Settings, folder: Path) -> SimpleTunerExport:
+    if not settings.hub:
+        require_location(settings.dest, settings.location)
     options = Options(
         layout=settings.layout,
         cutting=Cutting(settings.long, settings.max_frames, settings.cut_multiple, settings.ending_rows),
@@ -98,4 +102,4 @@ def _export(settings: Settings) -> SimpleTunerExport:
         exclusions=read_exclusions(settings.exclude, settings.root),
         limit=settings.limit,
     )
-    return SimpleTunerExport(settings.out, settings.dest, options)
+    return SimpleTunerExport(settings.out, folder, options)

@@ -13,6 +13,8 @@ from audioprep.errors import UsageError
 from audioprep.export.songbloom import Options, SketchFormat, SongBloomExport
 from audioprep.export.songbloom_align import BLOCK, Policy
 from audioprep.shards.dataset import open_dataset
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing, require_location, working_path
 
 PUBLISHED_CODES = 129  # of the published checkpoint: 130 rows, the last for the beginning
 _EMBEDDING = "skeleton_emb.weight"
@@ -21,8 +23,8 @@ _EMBEDDING = "skeleton_emb.weight"
 class Settings(CommandSettings):
     """Settings of `audioprep export songbloom`."""
 
-    out: Path = Field(description="Folder of the shard set.")
-    dest: Path = Field(description="Folder to write to.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
+    dest: PlaceField = Field(description="Folder to write to, or its URL.")
     model: Path | None = Field(None, description="Checkpoint that will be trained: says how many codes there may be.")
     codes: PositiveInt | None = Field(None, description="Codes of the model. Default: the checkpoint's, else 129.")
     sketch_column: str = Field("sketch_tokens", description="The column of sketch tokens.")
@@ -40,6 +42,7 @@ class Settings(CommandSettings):
     verify_lengths: bool = Field(False, description="Only say how the lengths agree; write nothing.")
     verify_lengths_max: PositiveInt | None = Field(None, description="Compare only the first so many songs.")
     require_length_match: bool = Field(False, description="Stop where lengths differ, before anything is written.")
+    location: str | None = Field(None, description="The folder's path on the trainer's machine. Default: DEST.")
     overwrite: bool = Field(False, description="Replace what was exported here with other settings.")
 
 
@@ -50,24 +53,25 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: see `SongBloomExport`; or the checkpoint is none of SongBloom's.
         SystemFault: the disk is full or broken; the same command goes on later.
     """
-    export = _export(settings)
     if settings.verify_lengths:
+        export = _export(settings, working_path(settings.dest))
         return {"out": str(settings.out), **asdict(export.check(settings.verify_lengths_max))}
-    with console.counter("Exporting") as counter:
-        details = export.run(settings.overwrite, counter)
+    with publishing(settings.dest) as folder, console.counter("Exporting") as counter:
+        details = _export(settings, folder).run(settings.overwrite, counter)
     names = ("songs", "left_out", "hours", "codes", "cache", "train_with")
     return {"dest": str(settings.dest), **{name: details[name] for name in names}}
 
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do, and writes nothing."""
-    export = _export(settings)
+    export = _export(settings, working_path(settings.dest))
     if not settings.overwrite:
         export.refuse_other_settings()
     return {"dest": str(settings.dest), "items": export.items}
 
 
-def _export(settings: Settings) -> SongBloomExport:
+def _export(settings: Settings, folder: Path) -> SongBloomExport:
+    require_location(settings.dest, settings.location)
     latents = settings.latents_column
     if latents is None and "latents" in open_dataset(settings.out).encoders:
         latents = "latents"
@@ -85,8 +89,9 @@ def _export(settings: Settings) -> SongBloomExport:
         prompt_start=settings.prompt_start,
         sketch_format=settings.sketch_format,
         require_length_match=settings.require_length_match,
+        location=settings.location,
     )
-    return SongBloomExport(settings.out, settings.dest, options)
+    return SongBloomExport(settings.out, folder, options)
 
 
 def codes_of(model: Path | None, codes: int | None) -> int:

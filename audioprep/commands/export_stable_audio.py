@@ -11,6 +11,8 @@ from audioprep.corpus.exclusions import read_exclusions
 from audioprep.errors import UsageError
 from audioprep.export.crops import CropPlan, Mode, Tail
 from audioprep.export.stable_audio import Dtype, LayoutName, Options, Short, StableAudioExport
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing, require_location, working_path
 
 # Settings that mean nothing with other crops.
 _ONLY: dict[str, Mode] = {"crop_hop": "grid", "tail": "grid", "crops_per_track": "random", "seed": "random"}
@@ -19,8 +21,8 @@ _ONLY: dict[str, Mode] = {"crop_hop": "grid", "tail": "grid", "crops_per_track":
 class Settings(CommandSettings):
     """Settings of `audioprep export stable-audio`."""
 
-    out: Path = Field(description="Folder of the shard set.")
-    dest: Path = Field(description="Folder to write to.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
+    dest: PlaceField = Field(description="Folder to write to, or its URL.")
     layout: LayoutName = Field("sat", description="sat: stable-audio-tools; sa3: stable-audio-3.")
     column: str = Field("latents", description="The column of latents.")
     split: str = Field("train", description="Which split.")
@@ -35,9 +37,10 @@ class Settings(CommandSettings):
     dtype: Dtype = Field("float16", description="float16 or float32.")
     prompt_column: str | None = Field(None, description="Column of the prompts. Default: prompt, else tags.")
     default_prompt: str = Field("", description="Prompt of tracks that have none.")
-    exclude: Path | None = Field(None, description="File with inputs to leave out, a path a line.")
+    exclude: PlaceField | None = Field(None, description="File with inputs to leave out, a path a line.")
     root: list[Path] = Field([], description="Folders that relative paths are relative to.")
     limit: PositiveInt | None = Field(None, description="Only the first so many tracks.")
+    location: str | None = Field(None, description="The folder's path on the trainer's machine. Default: DEST.")
     overwrite: bool = Field(False, description="Replace what was exported here with other settings.")
 
 
@@ -48,8 +51,8 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: see `StableAudioExport`; or settings that do not go together.
         SystemFault: the disk is full or broken; the same command goes on later.
     """
-    with console.counter("Exporting") as counter:
-        details = _export(settings).run(settings.overwrite, counter)
+    with publishing(settings.dest) as folder, console.counter("Exporting") as counter:
+        details = _export(settings, folder).run(settings.overwrite, counter)
     names = ("layout", "items", "files", "hours", "excluded", "too_short", "padded", "without_prompt", "licenses")
     frames = {"shortest": details["shortest"], "longest": details["longest"]}
     return {
@@ -62,7 +65,7 @@ def run(settings: Settings, console: Console) -> Summary:
 
 def plan(settings: Settings, console: Console) -> Summary:
     """Says what `run` would do, and writes nothing."""
-    export = _export(settings)
+    export = _export(settings, working_path(settings.dest))
     if not settings.overwrite:
         export.refuse_other_settings()
     return {
@@ -73,7 +76,8 @@ def plan(settings: Settings, console: Console) -> Summary:
     }
 
 
-def _export(settings: Settings) -> StableAudioExport:
+def _export(settings: Settings, folder: Path) -> StableAudioExport:
+    require_location(settings.dest, settings.location)
     options = Options(
         layout=settings.layout,
         plan=_crops(settings),
@@ -86,8 +90,9 @@ def _export(settings: Settings) -> StableAudioExport:
         exclusions=read_exclusions(settings.exclude, settings.root),
         limit=settings.limit,
         silence=settings.silence,
+        location=settings.location,
     )
-    return StableAudioExport(settings.out, settings.dest, options)
+    return StableAudioExport(settings.out, folder, options)
 
 
 def _crops(settings: Settings) -> CropPlan:

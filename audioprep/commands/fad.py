@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from audioprep.commands.base import CommandSettings, Console, Summary
 from audioprep.errors import UsageError
 from audioprep.metrics.frechet import Gaussian, fit_gaussian, frechet_distance, frechet_limit
 from audioprep.metrics.sources import Embeddings, open_source
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.places import Place
 
 # What says how a set was made, but not what, or moves no value by more than rounding.
 _ROUNDING = {
@@ -22,8 +23,8 @@ _ROUNDING = {
 class Settings(CommandSettings):
     """Settings of `audioprep fad`."""
 
-    reference: Path = Field(description="A shard set, .npy or .npz: what good audio is.")
-    evaluated: Path = Field(description="Likewise: what to compare with it.")
+    reference: PlaceField = Field(description="A shard set, .npy or .npz: what good audio is.")
+    evaluated: PlaceField = Field(description="Likewise: what to compare with it.")
     column: str = Field("clap_embedding", description="Column with the embeddings.")
     split: str | None = Field(None, description="Only this split of the shard sets. Default: all.")
     model: str | None = Field(None, description="Whose statistics to take from a .npz of several.")
@@ -76,7 +77,7 @@ def _open(settings: Settings) -> tuple[Embeddings | Gaussian, Embeddings | Gauss
     return first, second
 
 
-def _gaussian(path: Path, source: Embeddings | Gaussian) -> Gaussian:
+def _gaussian(path: Place, source: Embeddings | Gaussian) -> Gaussian:
     if isinstance(source, Gaussian):
         return source
     try:
@@ -121,7 +122,7 @@ def _compare_specs(first: Embeddings | Gaussian, second: Embeddings | Gaussian) 
     return [f"the two sets were embedded differently: {changes}"] if names else []
 
 
-def _rank(path: Path, gaussian: Gaussian) -> list[str]:
+def _rank(path: Place, gaussian: Gaussian) -> list[str]:
     count, dim = gaussian.count, len(gaussian.mean)
     if count is None:
         return [f"{path}: does not say from how many embeddings its statistics are"]

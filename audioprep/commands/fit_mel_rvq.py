@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,8 @@ from pydantic import Field, PositiveInt
 from audioprep.commands.base import Console, CorpusSettings, Counter, Summary
 from audioprep.corpus.content import local_file
 from audioprep.errors import InputError, UsageError
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import publishing_file
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 class Settings(CorpusSettings):
     """Settings of `audioprep fit mel-rvq`."""
 
-    out: Path = Field(description="The weights file to write (.safetensors).")
+    out: PlaceField = Field(description="The weights file to write (.safetensors), or its URL.")
     num_codebooks: PositiveInt = Field(8, description="Codebooks of the residual quantizer.")
     codebook_size: PositiveInt = Field(1024, description="Codewords of each codebook.")
     max_frames: PositiveInt = Field(200_000, description="Frames (25 a second) in the random sample fitted to.")
@@ -51,7 +52,8 @@ def run(settings: Settings, console: Console) -> Summary:
             device=settings.device,
             progress=fitting,
         )
-    weights.save(settings.out)
+    with publishing_file(settings.out) as path:
+        weights.save(path)
     return {"weights": str(settings.out), "failed": len(failed)} | asdict(weights.report)
 
 

@@ -15,6 +15,9 @@ from audioprep.commands.midi import miditok_file
 from audioprep.corpus.content import local_file
 from audioprep.corpus.scan import scan_scores
 from audioprep.errors import InputError, Reason, UsageError
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.places import is_url
+from audioprep.storage.publish import publishing_file
 from audioprep.symbolic.read import MIDI_SUFFIXES, read_score
 
 logger = logging.getLogger(__name__)
@@ -23,7 +26,7 @@ logger = logging.getLogger(__name__)
 class Settings(CorpusSettings):
     """Settings of `audioprep fit midi-bpe`."""
 
-    out: Path = Field(description="The tokenizer to write (.json).")
+    out: PlaceField = Field(description="The tokenizer to write (.json), or its URL.")
     tokenizer: str = Field("remi", description="remi, cp or miditok:NAME.")
     config: Path | None = Field(None, description="MidiTok's file of a tokenizer to go on from.")
     tokenizer_settings: dict[str, Any] = Field({}, description="Fields of MidiTok's TokenizerConfig.")
@@ -48,8 +51,8 @@ def run(settings: Settings, console: Console) -> Summary:
         with console.counter("Reading scores") as reading:
             files = list(_files(settings, Path(folder), failed, reading))
         train(tokenizer, files, settings.vocab_size, settings.model)
-    settings.out.parent.mkdir(parents=True, exist_ok=True)
-    settings.out.write_text(saved_text(tokenizer), encoding="utf-8")
+    with publishing_file(settings.out) as path:
+        path.write_text(saved_text(tokenizer), encoding="utf-8")
     return {
         "tokenizer": str(settings.out),
         "scores": len(files),
@@ -72,7 +75,7 @@ def _files(settings: Settings, folder: Path, failed: list[InputError], reading: 
         try:
             with local_file(entry.uri) as path:
                 score = read_score(Path(path).read_bytes(), entry.uri)
-            if Path(path).suffix.lower() in MIDI_SUFFIXES:
+            if Path(path).suffix.lower() in MIDI_SUFFIXES and not is_url(entry.uri):
                 yield Path(path)
             else:
                 score.dump_midi(folder / f"{count}.mid")

@@ -27,6 +27,9 @@ from audioprep.errors import InputError, Reason, UsageError
 from audioprep.stages.base import Resources
 from audioprep.stages.batches import Batches, Item
 from audioprep.stages.read_ahead import read_ahead
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.places import Place
+from audioprep.storage.publish import publishing_file, working_path
 
 if TYPE_CHECKING:
     from audioprep.encoders.vq_fit import EmaKMeans
@@ -39,7 +42,7 @@ _OPTIONS = ("codebook_size", "distance", "steps", "batch_frames", "decay", "dead
 class Settings(CorpusSettings):
     """Settings of `audioprep fit muq-vq`."""
 
-    out: Path = Field(description="The codebook to write (.safetensors).")
+    out: PlaceField = Field(description="The codebook to write (.safetensors), or its URL.")
     weights: str = Field("OpenMuQ/MuQ-large-msd-iter", description="MuQ: a folder or a repository of the Hub.")
     layer: NonNegativeInt | None = Field(None, description="Which hidden state, from 0. Default: the last.")
     codebook_size: int = Field(129, ge=2, description="Codewords: as many as the model has that reads the tokens.")
@@ -79,10 +82,11 @@ def run(settings: Settings, console: Console) -> Summary:
         # What `muq-vq` checks: a codebook is of no use with hidden states of another kind.
         facts = {"encoder": "muq", "weights": spec.fingerprint, "layer": spec.settings["layer"]}
         facts |= {"distance": settings.distance, "codebook_size": settings.codebook_size, "seed": settings.seed}
-        scratch = settings.out.with_name(settings.out.name + ".scratch")  # the cache may be on another disk
-        with atomic_path(settings.out, scratch) as path:
-            save_codebook(fit.codewords, facts | asdict(report), path)
-        sweep(scratch)
+        with publishing_file(settings.out) as out:
+            scratch = out.with_name(out.name + ".scratch")  # the cache may be on another disk
+            with atomic_path(out, scratch) as path:
+                save_codebook(fit.codewords, facts | asdict(report), path)
+            sweep(scratch)
         if settings.plot:
             _plot(settings.plot, np.array(fit.history), counts)
         _checkpoint(folder, rows, settings).unlink(missing_ok=True)
@@ -99,7 +103,7 @@ def plan(settings: Settings, console: Console) -> Summary:
     return {"weights": str(settings.out), "inputs": inputs, "already_there": settings.out.exists()}
 
 
-def _check_name(out: Path) -> None:
+def _check_name(out: Place) -> None:
     """
     Raises:
         UsageError: what is written there would not be recognized.
@@ -120,7 +124,8 @@ def _open_cache(settings: Settings, spec: EncoderSpec) -> Iterator[tuple[Path, F
         UsageError: another run works there, or it cannot be made.
     """
     what = [spec.fingerprint, spec.settings["layer"], spec.window, spec.left_context]
-    folder = (settings.cache or settings.out.with_name(settings.out.name + ".frames")) / digest(what)[:12]
+    out = working_path(settings.out)
+    folder = (settings.cache or out.with_name(out.name + ".frames")) / digest(what)[:12]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

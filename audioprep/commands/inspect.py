@@ -24,12 +24,13 @@ from audioprep.commands.inspect_plot import (
 from audioprep.shards.columns import is_vector, to_arrays, to_vectors
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
+from audioprep.storage.fields import PlaceField
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep inspect`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     plot: Path | None = Field(None, description="Save a picture of lengths, codebook usage and latents here (.png).")
 
 
@@ -145,7 +146,7 @@ def _read(
 
 
 def _failures(dataset: Dataset) -> dict[str, int]:
-    reasons = pq.read_table(dataset.folder / "failures.parquet", columns=["error"]).column(0).to_pylist()
+    reasons = pq.read_table(dataset.file("failures.parquet"), columns=["error"]).column(0).to_pylist()
     return dict(Tally(reasons).most_common())
 
 

@@ -18,15 +18,17 @@ from audioprep.errors import UsageError, nearest
 from audioprep.shards.columns import to_values
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.publish import adding
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep listen`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     item: str = Field(min_length=1, description="The item: its id, the first digits of it, or the file's name.")
     column: str | None = Field(None, description="Column to decode. Default: the only one that can be decoded.")
-    dest: Path = Field(Path(), description="Folder for the two files.")
+    dest: PlaceField = Field(Path(), description="Folder for the two files, or its URL.")
     encoder: str | None = Field(None, description="What decodes imported tokens: the name of an encoder.")
     settings: dict[str, Any] = Field({}, description="Settings of the encoder, where they shall be others.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
@@ -48,7 +50,10 @@ def run(settings: Settings, console: Console) -> Summary:
         from audioprep.commands.listen_score import write_scores
 
         item = _find(dataset, settings.item, [column, *({"track_frames"} & {*dataset.columns})])
-        return write_scores(dataset, column, item, settings.dest, settings.soundfont)
+        with adding(settings.dest) as folder:
+            found = write_scores(dataset, column, item, folder, settings.soundfont)
+        there = {name: str(settings.dest / value.name) for name, value in found.items() if isinstance(value, Path)}
+        return found | there
     name, chosen = _encoder(dataset, column, settings)
     item = _find(dataset, settings.item, [column])
     decoder = load_encoder(name, chosen)
@@ -59,9 +64,10 @@ def run(settings: Settings, console: Console) -> Summary:
         original, rate = load_audio(path, sample_rate=decoder.decoded_rate, channels=len(decoded))
     stem = Path(item["uri"]).stem
     files = {"original": f"{stem}.original.wav", "decoded": f"{stem}.{column}.wav"}
-    settings.dest.mkdir(parents=True, exist_ok=True)
-    _write(settings.dest / files["original"], original, rate)
-    _write(settings.dest / files["decoded"], decoded[:, : original.shape[1]], rate)
+    with adding(settings.dest) as folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / files["original"], original, rate)
+        _write(folder / files["decoded"], decoded[:, : original.shape[1]], rate)
     return {
         "id": item["id"],
         "uri": item["uri"],

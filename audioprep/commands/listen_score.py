@@ -25,7 +25,7 @@ RATE = 44_100
 def write_scores(
     dataset: Dataset, column: str, item: dict[str, Any], dest: Path, soundfont: Path | None = None
 ) -> Summary:
-    """Writes `NAME.original.mid` and `NAME.COLUMN.mid`, a picture of both, with a soundfont also `.wav` of both.
+    """Writes `NAME.original.mid`, `NAME.COLUMN.mid` and a picture, with a soundfont also `.wav`; gives their paths.
 
     Raises:
         UsageError: MidiTok's file of the tokenizer has gone, or the soundfont cannot be played.
@@ -46,7 +46,7 @@ def write_scores(
     files["picture"] = dest / f"{stem}.{column}.png"
     draw_piano_roll(original, scores[column], files["picture"])
     notes = {name: score.note_num() for name, score in scores.items()}
-    return {"id": item["id"], "uri": item["uri"], "notes": notes} | {name: str(file) for name, file in files.items()}
+    return {"id": item["id"], "uri": item["uri"], "notes": notes} | files
 
 
 def _decoded(dataset: Dataset, column: str, item: dict[str, Any]) -> Any:

@@ -135,6 +135,6 @@ def tokenizer_text(dataset: Dataset, column: str) -> str:
     if dataset.encoders[column]["name"] == EMOPIA:
         return ""
     try:
-        return (dataset.folder / TOKENIZER_FILE).read_text(encoding="utf-8")
+        return dataset.file(TOKENIZER_FILE).read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{dataset.folder}: {TOKENIZER_FILE} has gone: {error}") from error

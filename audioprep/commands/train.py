@@ -13,13 +13,14 @@ from pydantic import Field, ValidationError
 from audioprep.bundled import trainer_path
 from audioprep.commands.base import CommandSettings, Console, Summary
 from audioprep.errors import UsageError, nearest
+from audioprep.storage.fields import PlaceField
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep train`."""
 
     trainer: str = Field(description="Name of the trainer, such as token-lm.")
-    shards: Path = Field(description="Folder of the shard set.")
+    shards: PlaceField = Field(description="Folder of the shard set, or its URL.")
     out: Path = Field(description="Folder for checkpoints and logs.")
     settings: dict[str, Any] = Field({}, description="The trainer's own settings.")
 

@@ -18,10 +18,13 @@ from audioprep.commands.base import CommandSettings, Console, Counter, Summary
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
 from audioprep.engine.commit import sha256_of
+from audioprep.errors import UsageError
 from audioprep.shards.columns import is_vector, to_arrays, to_vectors
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.imported import RATE_TOLERANCE
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.listing import walk_files
 
 Target = Literal["simpletuner", "songbloom", "stable-audio"]
 
@@ -29,7 +32,7 @@ Target = Literal["simpletuner", "songbloom", "stable-audio"]
 class Settings(CommandSettings):
     """Settings of `audioprep verify`."""
 
-    out: Path = Field(description="Folder of the shard set, or with `target` of the export.")
+    out: PlaceField = Field(description="Folder or URL of the shard set; with `target`, folder of the export.")
     target: Target | None = Field(None, description="Check an exported folder: stable-audio, simpletuner, songbloom.")
     codes: PositiveInt | None = Field(None, description="songbloom: codes of the model. Default: as exported for.")
     model_config_file: Path | None = Field(None, description="stable-audio: the trainer's model config, to check too.")
@@ -47,8 +50,10 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: the folder is no shard set.
     """
     if settings.target:
+        if not isinstance(settings.out, Path):
+            raise UsageError(f"{settings.out}: --for looks at a local folder, as the trainer does: copy it first")
         with console.counter("Verifying") as counter:
-            problems = _EXPORTS[settings.target](settings, counter)
+            problems = _EXPORTS[settings.target](settings, settings.out, counter)
         return {"out": str(settings.out), "problems": problems}
     dataset = open_dataset(settings.out)
     shards = dataset.shards()
@@ -83,30 +88,30 @@ def plan(settings: Settings, console: Console) -> Summary:
     }
 
 
-def _simpletuner(settings: Settings, counter: Counter) -> list[str]:
+def _simpletuner(settings: Settings, folder: Path, counter: Counter) -> list[str]:
     from audioprep.export.simpletuner_check import check
 
     return check(
-        settings.out,
+        folder,
         tokenizer=settings.tokenizer,
         batch_size=settings.batch_size,
         on_rows=lambda done: counter(done, None),
     )
 
 
-def _stable_audio(settings: Settings, counter: Counter) -> list[str]:
+def _stable_audio(settings: Settings, folder: Path, counter: Counter) -> list[str]:
     from audioprep.export.stable_audio_check import check
 
-    return check(settings.out, model_config=settings.model_config_file, on_files=counter)
+    return check(folder, model_config=settings.model_config_file, on_files=counter)
 
 
-def _songbloom(settings: Settings, counter: Counter) -> list[str]:
+def _songbloom(settings: Settings, folder: Path, counter: Counter) -> list[str]:
     from audioprep.export.songbloom_check import check
 
-    return check(settings.out, settings.codes, on_rows=lambda done: counter(done, None))
+    return check(folder, settings.codes, on_rows=lambda done: counter(done, None))
 
 
-_EXPORTS: dict[Target, Callable[[Settings, Counter], list[str]]] = {
+_EXPORTS: dict[Target, Callable[[Settings, Path, Counter], list[str]]] = {
     "simpletuner": _simpletuner,
     "songbloom": _songbloom,
     "stable-audio": _stable_audio,
@@ -117,22 +122,31 @@ def _totals(dataset: Dataset) -> Iterator[str]:
     totals = dataset.totals
     if totals["rows"] + totals["failed"] != totals["inputs"]:
         yield "dataset.json: rows and failures do not add up to the inputs"
-    failures = dataset.folder / "failures.parquet"
     try:
-        rows = pq.read_metadata(failures).num_rows
-    except (OSError, pa.ArrowInvalid) as error:
+        rows = pq.read_metadata(dataset.file("failures.parquet")).num_rows
+    except (OSError, pa.ArrowInvalid, UsageError) as error:
         yield f"failures.parquet: cannot be read: {error}"
     else:
         if rows != totals["failed"]:
             yield f"failures.parquet: {rows} rows, and dataset.json says {totals['failed']}"
     listed = {shard["path"] for shard in dataset.shards()}
-    for path in sorted((dataset.folder / "data").glob("*")):
-        if (name := path.relative_to(dataset.folder).as_posix()) not in listed:
-            yield f"{name}: not in dataset.json"
+    yield from (f"{name}: not in dataset.json" for name in sorted(set(_data_files(dataset)) - listed))
+
+
+def _data_files(dataset: Dataset) -> Iterator[str]:
+    data = dataset.folder / "data"
+    if isinstance(data, Path):
+        yield from (f"data/{path.name}" for path in data.glob("*"))
+    else:
+        yield from (f"data/{found.url.rpartition('/')[2]}" for found in walk_files(str(data)))
 
 
 def _shard(dataset: Dataset, shard: dict[str, Any]) -> Iterator[str]:
-    path = dataset.folder / shard["path"]
+    try:
+        path = dataset.shard(shard).path
+    except UsageError as error:
+        yield str(error)
+        return
     if not path.is_file():
         yield "missing"
         return

@@ -6,37 +6,74 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from audioprep.corpus.entry import split_embedded, uri_to_path
-from audioprep.errors import InputError, Reason
+from audioprep.errors import SYSTEM_ERRNOS, InputError, Reason, SystemFault
+from audioprep.storage.faults import login_remedy, to_os_error
+from audioprep.storage.listing import join
+from audioprep.storage.places import is_url, name_of, retried, to_url
+from audioprep.storage.transfer import Changed, local_copy, open_remote, read_bytes
 
 ID_LENGTH = 32  # hexadecimal digits of the sha256 that name an item: 128 bits
+
+_containers = threading.Lock()  # files of one part are read side by side: a group is fetched by the first of them
 
 
 @contextlib.contextmanager
 def local_file(uri: str) -> Iterator[str]:
-    """Gives a local path for `uri`. Audio inside a Parquet or Arrow file is written to a temporary file.
+    """Gives a local path for `uri`. What a URL names, and audio inside a Parquet or Arrow file, is in a temporary file.
 
     Raises:
-        InputError: the container cannot be read or the row holds no audio. A plain path is not looked at:
-            whoever opens it says what is wrong with it.
+        InputError: the store does not give the file, the container cannot be read or the row holds no audio. A plain
+            path is not looked at: whoever opens it says what is wrong with it.
+        SystemFault: the disk for temporary files is full.
     """
-    embedded = split_embedded(uri)
-    if embedded is None:
+    if embedded := split_embedded(uri):
+        container, row = embedded
+        data = _embedded_bytes(uri, container if is_url(container) else uri_to_path(container), row)
+        with tempfile.NamedTemporaryFile(prefix="audioprep-") as file:
+            file.write(data)
+            file.flush()
+            yield file.name
+    elif is_url(uri):
+        with contextlib.ExitStack() as stack:
+            try:
+                copy = stack.enter_context(local_copy(uri))
+            except OSError as error:
+                raise_store_error(error, uri)
+            yield str(copy)
+    else:
         yield uri_to_path(uri)
-        return
-    container, row = embedded
-    data = _embedded_bytes(uri, uri_to_path(container), row)
-    with tempfile.NamedTemporaryFile(prefix="audioprep-") as file:
-        file.write(data)
-        file.flush()
-        yield file.name
+
+
+def raise_store_error(error: OSError, uri: str) -> NoReturn:
+    """Raises the InputError or SystemFault that a failed download amounts to.
+
+    Raises:
+        InputError: NOT_FOUND, NO_PERMISSION, NOT_A_FILE, CHANGED or UNREADABLE.
+        SystemFault: no room for temporary files, or no memory.
+    """
+    if error.errno in SYSTEM_ERRNOS:
+        raise SystemFault(
+            f"{uri}: cannot be copied: {error.strerror}. Make room, or name a folder on a larger disk in TMPDIR."
+        ) from error
+    if isinstance(error, FileNotFoundError):
+        raise InputError(Reason.NOT_FOUND, uri, "there is no such file; check the URL or scan again") from error
+    if isinstance(error, PermissionError):
+        raise InputError(Reason.NO_PERMISSION, uri, f"the store refuses it; {login_remedy(uri)}") from error
+    if isinstance(error, IsADirectoryError):
+        raise InputError(Reason.NOT_A_FILE, uri, "this is a folder; name the files in it") from error
+    if isinstance(error, Changed):
+        raise InputError(Reason.CHANGED, uri, "changed while it was read: run again when it is complete") from error
+    raise InputError(Reason.UNREADABLE, uri, f"the store does not give it ({error}); try again later") from error
 
 
 def content_id(path: str) -> str:
@@ -50,21 +87,31 @@ def content_id(path: str) -> str:
 
 def _embedded_bytes(uri: str, container: str, row: int) -> bytes:
     try:
-        if container.endswith(".parquet"):
-            group, place = _locate(_parquet_groups(container), row)
-            value = _parquet_column(container, group)[place].as_py()
-        else:
-            group, place = _locate(_arrow_batches(container), row)
-            value = _arrow_column(container, group)[place].as_py()
-    except (OSError, pa.ArrowInvalid, IndexError) as error:
+        with _containers:
+            if name_of(container).lower().endswith(".parquet"):
+                group, place = _locate(_group_lengths(_parquet_footer(container)), row)
+                column = _parquet_column(container, group)
+            else:
+                group, place = _locate(_arrow_batches(container), row)
+                column = _arrow_column(container, group)
+        value = column[place].as_py()
+    except (pa.ArrowInvalid, IndexError) as error:
+        raise InputError(Reason.UNREADABLE, uri, f"its container cannot be read: {error}") from error
+    except Exception as error:
+        meant = to_os_error(error)
+        if meant is None:
+            raise
+        if is_url(container):
+            raise_store_error(meant, uri)
         raise InputError(Reason.UNREADABLE, uri, f"its container cannot be read: {error}") from error
     data = value and value.get("bytes")
     if data:
         return data
     if value and value.get("path"):
-        path = os.path.join(os.path.dirname(container), value["path"])
         with contextlib.suppress(OSError):
-            return Path(path).read_bytes()
+            if is_url(container):
+                return read_bytes(to_url(join(container, value["path"])))
+            return Path(os.path.dirname(container), value["path"]).read_bytes()
     raise InputError(Reason.EMPTY, uri, "the row holds no audio bytes and names no file that exists")
 
 
@@ -78,15 +125,29 @@ def _locate(lengths: tuple[int, ...], row: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def _parquet_groups(path: str) -> tuple[int, ...]:
-    metadata = pq.read_metadata(path)
-    return tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+def _parquet_footer(path: str) -> pq.FileMetaData:
+    with _open(path) as source:
+        return pq.read_metadata(source)
 
 
 @lru_cache(maxsize=2)  # the rows of a part lie side by side: a group is read once, not once a row
 def _parquet_column(path: str, group: int) -> pa.ChunkedArray:
-    with pq.ParquetFile(path, memory_map=True) as file:
-        return file.read_row_group(group, [_audio_column(file.schema_arrow)]).column(0)
+    footer = _parquet_footer(path)
+
+    def read() -> pa.ChunkedArray:
+        with _open(path) as source, pq.ParquetFile(source, metadata=footer, pre_buffer=is_url(path)) as file:
+            return file.read_row_group(group, [_audio_column(file.schema_arrow)]).column(0)
+
+    return retried(read) if is_url(path) else read()
+
+
+def _open(path: str) -> Any:
+    """Of a container in a store, only the row groups that are asked for are fetched."""
+    return open_remote(path) if is_url(path) else pa.memory_map(path)
+
+
+def _group_lengths(footer: pq.FileMetaData) -> tuple[int, ...]:
+    return tuple(footer.row_group(group).num_rows for group in range(footer.num_row_groups))
 
 
 @lru_cache(maxsize=8)

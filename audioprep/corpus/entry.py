@@ -45,8 +45,8 @@ class Entry:
     """An input before it is read. Entries sort by `uri`, then by their text.
 
     Attributes:
-        uri: absolute path, `file:` URL where the path's bytes are no UTF-8, or `CONTAINER#row=N` for audio
-            that lies inside a Parquet or Arrow file.
+        uri: absolute path, `file:` URL where the path's bytes are no UTF-8, URL of a store as it was found, or
+            `CONTAINER#row=N` for audio that lies inside a Parquet or Arrow file.
         size: bytes, where the scan has seen them; 0 where not.
         split: what a manifest says; empty: decided by the hash of the content.
         metadata: further columns of a manifest, as a JSON object; empty where there are none.
@@ -77,19 +77,20 @@ def path_to_uri(path: str) -> str:
 
 
 def uri_to_path(uri: str) -> str:
-    """The local path behind a uri that `path_to_uri` made."""
+    """The local path behind a uri that `path_to_uri` made; what is a URL of a store stays one."""
     return os.fsdecode(unquote_to_bytes(uri[len("file://") :])) if uri.startswith("file://") else uri
 
 
 def split_embedded(uri: str) -> tuple[str, int] | None:
     """The container's uri and the row number, where `uri` names audio inside a Parquet or Arrow file."""
-    match = re.fullmatch(r"(.+\.(?:parquet|arrow))#row=(\d+)", uri, re.DOTALL)
+    match = re.fullmatch(r"(.+\.(?:parquet|arrow)(?:\?[^#]*)?)#row=(\d+)", uri, re.DOTALL | re.IGNORECASE)
     return (match[1], int(match[2])) if match else None
 
 
 def is_table_row(uri: str) -> bool:
     """Whether `uri` names a row of a table, beside which nothing can lie."""
-    return re.search(r"#(?:row|line)=\d+$", uri) is not None
+    table = r"\.(?:parquet|arrow|csv|tsv|jsonl|ndjson)(?:\?[^#]*)?#(?:row|line)=\d+$"
+    return re.search(table, uri, re.IGNORECASE) is not None
 
 
 def is_lyric_file(uri: str) -> bool:

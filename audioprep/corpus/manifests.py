@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ import pyarrow.parquet as pq
 
 from audioprep.corpus.entry import Entry, path_to_uri, text_fields
 from audioprep.errors import UsageError
+from audioprep.storage.faults import to_os_error
+from audioprep.storage.listing import join, no_access
+from audioprep.storage.places import is_url, name_of, require_store, scheme_of
+from audioprep.storage.transfer import local_copy, open_remote
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -27,17 +32,23 @@ PATH_COLUMNS = (
 def read_manifest(path: str) -> Iterator[Entry]:
     """Gives the entries of a CSV, TSV, JSONL or Parquet manifest.
 
-    Relative paths are relative to the manifest's folder. The columns `tags lyrics prompt license source split`
-    (and usual other names for them) become columns; all others go into `metadata`. A row that names no input,
-    or that says itself what its `problem` is, becomes an entry with a `problem`, so that it ends in `failures.parquet`.
+    Relative paths are relative to the manifest's folder; a path can be a URL. The columns `tags lyrics prompt license
+    source split` (and usual other names for them) become columns; all others go into `metadata`. A row that names no
+    input, or that says itself what its `problem` is, becomes an entry with a `problem`, so that it ends in
+    `failures.parquet`.
 
     Raises:
         UsageError: no column with paths, or the table cannot be read at all.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     if suffix == ".parquet":
         return _read_parquet(path)
     return _read_lines(path) if suffix in (".jsonl", ".ndjson") else _read_csv(path)
+
+
+def suffix_of(path: str) -> str:
+    """Of a path or a URL, in small letters."""
+    return os.path.splitext(name_of(path))[1].lower()
 
 
 def is_saved_dataset(path: str) -> bool:
@@ -64,17 +75,59 @@ def read_saved_dataset(path: str) -> Iterator[Entry]:
             yield from _table_entries(arrow_file, reader.schema, rows, split=state.get("_split") or "")
 
 
+def read_embedded(url: str) -> Iterator[Entry]:
+    """Gives the rows of a Parquet file of a store that holds recordings; none where it holds something else.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    with _open_parquet(url) as file:
+        embedded = any(_is_embedded_audio(field.type) for field in file.schema_arrow)
+    return _read_parquet(url) if embedded else iter(())
+
+
 def _read_parquet(path: str) -> Iterator[Entry]:
     with _open_parquet(path) as file:
-        rows = (row for batch in file.iter_batches(1024) for row in _rows(batch))
-        yield from _table_entries(path, file.schema_arrow, rows, split="")
+        yield from _table_entries(path, file.schema_arrow, _parquet_rows(file), split="")
 
 
-def _open_parquet(path: str) -> pq.ParquetFile:
+@contextmanager
+def _open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+    """A file, of a store too: of that only what is asked for is fetched."""
     try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        if not is_url(path):
+            with pq.ParquetFile(path) as file:
+                yield file
+            return
+        with open_remote(path) as remote, pq.ParquetFile(remote, pre_buffer=True) as file:
+            yield file
+    except pa.ArrowInvalid as error:
         raise UsageError(f"{path}: not a readable Parquet manifest: {error}") from error
+    except Exception as error:
+        if (meant := to_os_error(error)) is None:
+            raise
+        if is_url(path):
+            raise no_access(path, meant) from error
+        raise UsageError(f"{path}: not a readable Parquet manifest: {error}") from error
+
+
+def _parquet_rows(file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    """The rows, with the paths of embedded audio, and without its bytes, which only the part that decodes needs."""
+    wanted: list[str] = []
+    embedded: dict[str, None] = {}
+    for field in file.schema_arrow:
+        if not _is_embedded_audio(field.type):
+            wanted.append(field.name)
+            continue
+        embedded[field.name] = None
+        if field.type.get_field_index("path") >= 0:
+            wanted.append(f"{field.name}.path")
+    if not wanted:
+        yield from (dict(embedded) for _ in range(file.metadata.num_rows))
+        return
+    for batch in file.iter_batches(1024, columns=wanted):
+        for row in batch.to_pylist():
+            yield embedded | row | {name: row[name]["path"] for name in embedded if row.get(name)}
 
 
 def _rows(batch: pa.RecordBatch) -> Iterable[dict[str, Any]]:
@@ -116,7 +169,7 @@ def _read_lines(path: str) -> Iterator[Entry]:
 
 def _json_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Entry]]:
     """The objects of a file of JSON lines with their places; an entry with a `problem` for a line that is none."""
-    with open(path, "rb") as file:
+    with _local(path) as local, open(local, "rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -140,7 +193,7 @@ def _read_csv(path: str) -> Iterator[Entry]:
 def _csv_records(path: str, column_of: Callable[[str, list[str]], str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a table with their places; `column_of` looks at the header, and may refuse it."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with _local(path) as local, open(local, newline="", encoding="utf-8-sig") as file:
             header = file.readline()
             delimiter = max(",\t|;", key=header.count)
             file.seek(0)
@@ -159,7 +212,7 @@ def read_lyric_table(path: str) -> Iterator[Entry]:
     Raises:
         UsageError: no such column, or the table cannot be read at all.
     """
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     if suffix == ".parquet":
         records = _parquet_records(path)
     else:
@@ -174,11 +227,24 @@ def read_lyric_table(path: str) -> Iterator[Entry]:
             yield Entry(f"{path_to_uri(path)}#{place}", **fields)
 
 
+@contextmanager
+def _local(path: str) -> Iterator[str | Path]:
+    """The path itself, or a copy of the file behind a URL."""
+    if not is_url(path):
+        yield path
+        return
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(local_copy(path))
+        except OSError as error:
+            raise no_access(path, error) from error
+        yield copy
+
+
 def _parquet_records(path: str) -> Iterator[tuple[str, dict[str, Any] | Entry]]:
     with _open_parquet(path) as file:
         _lyrics_column(path, file.schema_arrow.names)
-        rows = (row for batch in file.iter_batches(1024) for row in _rows(batch))
-        for index, row in enumerate(rows):
+        for index, row in enumerate(_parquet_rows(file)):
             yield f"row={index}", row
 
 
@@ -206,10 +272,25 @@ def _path_column(path: str, names: list[str]) -> str:
 def _entry(manifest: str, place: str, where: object, record: Mapping[str, object]) -> Entry:
     if not isinstance(where, str) or not where.strip():
         return _problem(manifest, place, "the manifest names no file in this row")
-    path = os.path.normpath(os.path.join(os.path.dirname(manifest), os.path.expanduser(where.strip())))
+    uri = _uri(manifest, where.strip())
     if problem := record.get("problem"):
-        return Entry(path_to_uri(path), problem=str(problem))
-    return Entry(path_to_uri(path), **text_fields(record))
+        return Entry(uri, problem=str(problem))
+    return Entry(uri, **text_fields(record))
+
+
+def _uri(manifest: str, where: str) -> str:
+    """What a manifest's row names.
+
+    Raises:
+        UsageError: a URL of a kind that cannot be read here.
+    """
+    if is_url(where):
+        require_store(scheme_of(where))
+        return where
+    path = os.path.expanduser(where)
+    if is_url(manifest) and not os.path.isabs(path):
+        return join(manifest, path)
+    return path_to_uri(os.path.normpath(os.path.join(os.path.dirname(manifest), path)))
 
 
 def _problem(manifest: str, place: str, detail: str) -> Entry:

@@ -23,8 +23,17 @@ import pyarrow as pa
 from audioprep.audio.formats import AUDIO_SUFFIXES
 from audioprep.corpus.entry import ENTRY_SCHEMA, Entry, path_to_uri
 from audioprep.corpus.exclusions import NOTHING, Exclusions
-from audioprep.corpus.manifests import MANIFEST_SUFFIXES, is_saved_dataset, read_manifest, read_saved_dataset
+from audioprep.corpus.manifests import (
+    MANIFEST_SUFFIXES,
+    is_saved_dataset,
+    read_embedded,
+    read_manifest,
+    read_saved_dataset,
+    suffix_of,
+)
 from audioprep.errors import UsageError
+from audioprep.storage.listing import look_up, walk_files
+from audioprep.storage.places import is_url, scheme_of
 from audioprep.symbolic.read import SCORE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -81,6 +90,9 @@ class Finder:
 
 def _files_and_tables(suffixes: frozenset[str], sources: Iterable[str]) -> Iterator[Entry]:
     for source in sources:
+        if is_url(source):
+            yield from _of_store(source, suffixes)
+            continue
         path = os.path.abspath(os.path.expanduser(source))
         if not os.path.lexists(path):
             raise UsageError(f"{source}: no such file or folder")
@@ -92,6 +104,20 @@ def _files_and_tables(suffixes: frozenset[str], sources: Iterable[str]) -> Itera
             yield from read_manifest(path)
         else:
             yield Entry(path_to_uri(path), size=size_of(path))
+
+
+def _of_store(url: str, suffixes: frozenset[str]) -> Iterator[Entry]:
+    if suffix_of(url) in MANIFEST_SUFFIXES:
+        yield from read_manifest(url)
+    elif found := look_up(url):
+        yield Entry(found.url, size=found.size)
+    else:
+        for found in walk_files(url):
+            suffix = suffix_of(found.url)
+            if suffix in suffixes:
+                yield Entry(found.url, size=found.size)
+            elif suffix == ".parquet" and scheme_of(url) == "hf":  # where the Hub's data sets have their audio
+                yield from read_embedded(found.url)
 
 
 def _walk(folder: str, suffixes: frozenset[str], ancestors: frozenset[tuple[int, int]]) -> Iterator[Entry]:
@@ -135,7 +161,7 @@ def size_of(path: str) -> int:
 
 scan = Finder("audio files", partial(_files_and_tables, AUDIO_SUFFIXES))
 """Recordings: files; folders (searched recursively, links followed, loops cut); CSV, TSV, JSONL and Parquet manifests
-with a column of paths; folders written by `datasets`' `save_to_disk`."""
+with a column of paths; folders written by `datasets`' `save_to_disk`; URLs of files, manifests and folders."""
 
 scan_scores = Finder("scores or MIDI files", partial(_files_and_tables, SCORE_SUFFIXES))
 """Scores, behind the same sources."""

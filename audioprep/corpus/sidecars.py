@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from urllib.parse import urlsplit
 
+from audioprep.corpus.beside import TEXT_SUFFIXES, sizes_beside
+from audioprep.corpus.content import raise_store_error
 from audioprep.corpus.encodings import decode
 from audioprep.corpus.entry import TEXT_COLUMNS, Entry, is_lyric_file, is_table_row, text_fields, uri_to_path
 from audioprep.errors import InputError, Reason
+from audioprep.storage.places import HTTP, is_url, scheme_of, to_url
+from audioprep.storage.transfer import read_bytes
 
 _PLAIN = {".txt": "tags", ".lyrics": "lyrics"}
 _MAX_BYTES = 10 * 2**20  # a side-car larger than this is something else under the same name
@@ -26,20 +31,59 @@ def read_text(entry: Entry) -> dict[str, str]:
     found: dict[str, str] = {}
     if is_lyric_file(entry.uri):
         path = uri_to_path(entry.uri)
-        if not os.path.exists(path):
+        if not is_url(path) and not os.path.exists(path):
             raise InputError(Reason.NOT_FOUND, entry.uri, "the file is not there any more")
-        found["lyrics"] = _read(entry.uri, path, "the file")
+        found["lyrics"] = _fetch(entry.uri, path, None) if is_url(path) else _read(entry.uri, path, "the file")
     elif not is_table_row(entry.uri):
-        stem = os.path.splitext(uri_to_path(entry.uri))[0]
-        described = _read(entry.uri, stem + ".json")
-        if described:
+        stem = _stem(entry.uri)
+        texts = _texts_beside(entry.uri, stem) if is_url(stem) else {p: _read(entry.uri, p) for p in _names(stem)}
+        if described := texts.get(stem + ".json"):
             found |= text_fields(_parse(entry.uri, stem + ".json", described))
         for suffix, column in _PLAIN.items():
-            text = _read(entry.uri, stem + suffix).strip()
-            if text:
+            if text := texts.get(stem + suffix, "").strip():
                 found[column] = text
     columns = (*TEXT_COLUMNS, "split", "metadata")
     return found | {name: value for name in columns if (value := getattr(entry, name))}
+
+
+def _names(stem: str) -> list[str]:
+    return [stem + suffix for suffix in TEXT_SUFFIXES]
+
+
+def _stem(uri: str) -> str:
+    """Path or URL without its suffix; what HTTP has behind the path is not of the text files beside."""
+    path = uri_to_path(uri)
+    if is_url(path) and scheme_of(path) in HTTP:
+        path = urlsplit(path)._replace(query="", fragment="").geturl()
+    return os.path.splitext(path)[0]
+
+
+def _texts_beside(uri: str, stem: str) -> dict[str, str]:
+    """The texts beside a recording of a store, by their URLs."""
+    try:
+        sizes = sizes_beside(stem)
+    except OSError as error:
+        raise_store_error(error, uri)
+    texts: dict[str, str] = {}
+    for url, size in sizes.items():
+        try:
+            texts[url] = _fetch(uri, url, size)
+        except InputError as error:
+            if error.reason is not Reason.NOT_FOUND:
+                raise
+    return texts
+
+
+def _fetch(uri: str, url: str, size: int | None) -> str:
+    called = "the file" if uri == url else f"side-car {url}"
+    if size is not None and size > _MAX_BYTES:
+        raise InputError(Reason.UNSUPPORTED, uri, f"{called} is over 10 MiB: is it text?")
+    try:
+        return decode(read_bytes(to_url(url)))
+    except ValueError as error:
+        raise InputError(Reason.CORRUPT, uri, f"{called} {error}") from error
+    except OSError as error:
+        raise_store_error(error, uri)
 
 
 def _read(uri: str, path: str, called: str = "") -> str:

@@ -29,6 +29,7 @@ from audioprep.export.base import Destination
 from audioprep.shards.columns import to_arrays
 from audioprep.shards.dataset import open_dataset
 from audioprep.shards.tables import read_tables
+from audioprep.storage.places import Place
 from audioprep.symbolic.augment import Change
 from audioprep.symbolic.vocabulary import Classes, full_vocabulary, mapping, published_vocabulary
 
@@ -104,7 +105,7 @@ class EmopiaExport:
         UsageError: no such shard set, split, column or vocabulary, or other tokens than emopia-cp's.
     """
 
-    def __init__(self, out: Path, dest: Path, options: Options) -> None:
+    def __init__(self, out: Place, dest: Path, options: Options) -> None:
         self._dataset = open_dataset(out)
         self._options = options
         spec = self._dataset.encoders.get(options.column)

@@ -40,6 +40,7 @@ from audioprep.export.simpletuner_rows import Cutting, Rows
 from audioprep.export.source import ShardItems, Source
 from audioprep.shards.columns import is_array, type_named
 from audioprep.shards.dataset import Dataset
+from audioprep.storage.places import Place
 
 LEFT_OUT = "left_out.jsonl"
 # What is made from one shard: its token files, placeholders of audio files, and its part of the table.
@@ -98,7 +99,7 @@ class SimpleTunerExport:
             together.
     """
 
-    def __init__(self, out: Path, folder: Path, options: Options) -> None:
+    def __init__(self, out: Place, folder: Path, options: Options) -> None:
         self.folder = folder.resolve()
         self._options = options
         self._location = (options.location or str(self.folder)).rstrip("/")
@@ -155,7 +156,7 @@ class SimpleTunerExport:
         found = asdict(part.counts) | {"content": part.content.hexdigest()}
         return self._destination.commit(shard.name, shard.digest, part.files, found)
 
-    def _settings(self, out: Path) -> dict[str, Any]:
+    def _settings(self, out: Place) -> dict[str, Any]:
         """All that decides what is made from a shard; the rest is in files that every run writes."""
         options = self._options
         return {

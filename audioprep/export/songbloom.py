@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from audioprep.audio import open_audio
+from audioprep.corpus.content import local_file
 from audioprep.corpus.entry import split_embedded, uri_to_path
 from audioprep.encoders.base import EncoderSpec
 from audioprep.errors import InputError, UsageError, nearest
@@ -29,6 +30,7 @@ from audioprep.export.songbloom_align import BLOCK, FRAME_RATE, Policy, aligned_
 from audioprep.export.songbloom_files import PROMPT_RATE, SketchFormat, cache_bytes, sketch_bytes, wav_bytes
 from audioprep.export.source import Item, ShardItems, Source
 from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.storage.places import Place
 from audioprep.text.song_structure import song_structure
 from audioprep.text.songbloom import write
 
@@ -54,6 +56,7 @@ class Options:
         prompt_start: seconds into the song.
         sketch_format: of the files.
         require_length_match: stop before anything is written where lengths differ.
+        location: the folder where the trainer finds the export; None where it is written.
     """
 
     codes: int = 129
@@ -69,6 +72,7 @@ class Options:
     prompt_start: float = 0.0
     sketch_format: SketchFormat = "npy"
     require_length_match: bool = False
+    location: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,9 @@ class SongBloomExport:
         UsageError: no such shard set or column; or sketch and latents have other rates.
     """
 
-    def __init__(self, out: Path, folder: Path, options: Options) -> None:
+    def __init__(self, out: Place, folder: Path, options: Options) -> None:
         self.folder = folder.resolve()
+        self._location = Path(options.location or self.folder)  # where the trainer finds it
         self._options = options
         self._dataset = open_dataset(out)
         self._splits = list(dict.fromkeys(shard["split"] for shard in self._dataset.shards()))
@@ -215,8 +220,8 @@ class SongBloomExport:
             "idx": idx,
             "audio_path": uri_to_path(item["uri"]),
             "lyrics": lyrics,
-            "prompt_wav": str(self.folder / names[0]),
-            "sketch_path": str(self.folder / names[1]),
+            "prompt_wav": str(self._location / names[0]),
+            "sketch_path": str(self._location / names[1]),
             "duration": item["duration"],
             "sections": sections,
         }
@@ -251,7 +256,10 @@ class SongBloomExport:
         begin = round(options.prompt_start * PROMPT_RATE)
         samples = np.zeros((2, length), np.float32)
         place = 0
-        with open_audio(uri_to_path(item["uri"]), sample_rate=PROMPT_RATE, channels=2) as stream:
+        with (
+            local_file(item["uri"]) as path,
+            open_audio(path, sample_rate=PROMPT_RATE, channels=2) as stream,
+        ):
             for block in stream:
                 first, last = max(place, begin), min(place + block.shape[1], begin + length)
                 if first < last:
@@ -291,7 +299,7 @@ class SongBloomExport:
             if spec.frame_rate != FRAME_RATE:
                 raise UsageError(f"{column}: has {spec.frame_rate:g} frames a second, and SongBloom {FRAME_RATE}")
 
-    def _settings(self, out: Path) -> dict[str, Any]:
+    def _settings(self, out: Place) -> dict[str, Any]:
         encoders = self._dataset.encoders
         columns = [name for name in (self._options.sketch, self._options.latents) if name]
         return {"format": "songbloom", "version": 1, "source": str(out.resolve()), "options": asdict(self._options)} | {
@@ -328,11 +336,11 @@ class SongBloomExport:
 
     def _train_with(self, tables: list[str]) -> str:
         train = next((name for name in tables if name.startswith("train")), tables[0])
-        words = ["python train_japanese.py --data-jsonl", quote(str(self.folder / train))]
+        words = ["python train_japanese.py --data-jsonl", quote(str(self._location / train))]
         if others := [name for name in tables if name != train]:
-            words += ["--val-jsonl", quote(str(self.folder / others[0]))]
+            words += ["--val-jsonl", quote(str(self._location / others[0]))]
         if self._options.latents:
-            words += ["--use-cache --cache-dir", quote(str(self.folder / "cache"))]
+            words += ["--use-cache --cache-dir", quote(str(self._location / "cache"))]
         return " ".join(words)
 
 

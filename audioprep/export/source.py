@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from audioprep.engine.commit import digest
 from audioprep.shards.dataset import Dataset
 from audioprep.shards.reading import open_split
+from audioprep.storage.places import Place
 
 Item = dict[str, Any]
 
@@ -31,7 +31,7 @@ class Source:
     """The first items of one split.
 
     Args:
-        out: the shard set.
+        out: the shard set's folder or URL.
         split: its name.
         limit: only so many items; None for all.
 
@@ -39,7 +39,7 @@ class Source:
         UsageError: no such shard set or split.
     """
 
-    def __init__(self, out: Path, split: str, limit: int | None) -> None:
+    def __init__(self, out: Place, split: str, limit: int | None) -> None:
         self._reader = open_split(out, split)
         rows = sum(shard.rows for shard in self._reader.shards)
         self.items = min(rows, limit or rows)
@@ -66,7 +66,7 @@ class Source:
                 items = self._items(
                     range(first, block), columns, rows, lambda n, done=done: on_items(done + n, self.items)
                 )
-                yield ShardItems(shard.path.stem, digest({"sha256": shard.sha256, "rows": rows}), items)
+                yield ShardItems(shard.stem, digest({"sha256": shard.sha256, "rows": rows}), items)
             done += rows
             on_items(done, self.items)
 

@@ -33,6 +33,7 @@ from audioprep.export.crops import CropPlan, Piece
 from audioprep.export.silence import read_silence, silence_of
 from audioprep.export.source import Item, ShardItems, Source
 from audioprep.shards.dataset import Dataset
+from audioprep.storage.places import Place
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Options:
         exclusions: inputs to leave out.
         limit: only the first so many items.
         silence: a file with the latents of silence, in place of the encoder.
+        location: the folder where the trainers find the export; None where it is written.
     """
 
     layout: LayoutName
@@ -80,6 +82,7 @@ class Options:
     exclusions: Exclusions = field(default_factory=Exclusions)
     limit: int | None = None
     silence: Path | None = None
+    location: str | None = None
 
 
 @dataclass
@@ -124,10 +127,11 @@ class StableAudioExport:
         UsageError: no such shard set, split or column, or a folder from which the trainers cannot read.
     """
 
-    def __init__(self, out: Path, folder: Path, options: Options) -> None:
+    def __init__(self, out: Place, folder: Path, options: Options) -> None:
         self.folder = folder.resolve()
         if ".npy" in str(self.folder):
             raise UsageError(f"{self.folder}: the trainers replace `.npy` wherever it is in a path; name it otherwise")
+        self._location = Path(options.location or self.folder)  # where the trainer finds it
         self._options = options
         self._source = Source(out, options.split, options.limit)
         self._encoder = _encoder(self._source.dataset, options.column)
@@ -282,7 +286,7 @@ class StableAudioExport:
                 f"are for {text.format(*usual)}, so they train only a model made for them"
             )
 
-    def _settings(self, out: Path) -> dict[str, Any]:
+    def _settings(self, out: Place) -> dict[str, Any]:
         """All that decides what comes out."""
         options = self._options
         return {
@@ -310,7 +314,7 @@ class StableAudioExport:
         if options.layout == "sat":
             config = {
                 "dataset_type": "pre_encoded",
-                "datasets": [{"id": self.folder.name, "path": str(self.folder)}],
+                "datasets": [{"id": self.folder.name, "path": str(self._location)}],
                 "latent_crop_length": options.plan.frames,
                 "random_crop": options.plan.mode == "whole",
                 "drop_last": False,
@@ -319,7 +323,7 @@ class StableAudioExport:
                 # For the fork, which opens it from wherever it is started; others pass over it.
                 lines = "".join(f"{entry}\n" for entry in sorted(options.exclusions.entries))
                 self._destination.put(EXCLUDED, lines.encode())
-                config["exclude_paths_file"] = str(self.folder / EXCLUDED)
+                config["exclude_paths_file"] = str(self._location / EXCLUDED)
             self._put_json(CONFIG, config)
         else:
             silence = self._silent_frames(_SILENT_SAMPLES // spec.hop_length)
@@ -343,11 +347,11 @@ class StableAudioExport:
 
     def _train_with(self, counts: Counts) -> str:
         if self._options.layout == "sat":
-            return f"python train.py --dataset-config {quote(str(self.folder / CONFIG))} --model-config MODEL.json"
+            return f"python train.py --dataset-config {quote(str(self._location / CONFIG))} --model-config MODEL.json"
         seconds = counts.longest * self._spec.hop_length / self._spec.sample_rate
         # Rounded up: the trainer makes whole frames of it, and rounds down.
         duration = min(_LONGEST_SECONDS, math.ceil(seconds * 100) / 100)
-        folder = quote(str(self.folder))
+        folder = quote(str(self._location))
         # The latents of both autoencoders have the same shape: the trainer cannot tell.
         model = "small-music-base" if self._encoder.get("encoder") == "same-s" else "medium-base"
         return f"python scripts/train_lora.py --encoded_dir {folder} --duration {duration:g} --model {model}"

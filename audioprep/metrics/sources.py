@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from audioprep.metrics.frechet import Gaussian
 from audioprep.shards.columns import is_array, is_vector, to_arrays, to_vectors, type_named
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
+from audioprep.storage.places import Place
+from audioprep.storage.transfer import read_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Embeddings:
                 yield to_vectors(column) if is_vector(column.type) else np.concatenate(to_arrays(column))
 
 
-def open_source(path: Path, column: str, split: str | None, model: str | None) -> Embeddings | Gaussian:
+def open_source(path: Place, column: str, split: str | None, model: str | None) -> Embeddings | Gaussian:
     """Finds embeddings, or the mean and covariance of some.
 
     Args:
@@ -76,7 +79,7 @@ def open_source(path: Path, column: str, split: str | None, model: str | None) -
     if path.suffix not in (".npy", ".npz"):
         return _shard_set(open_dataset(path), column, split)
     try:
-        content: Any = np.load(path, allow_pickle=False)
+        content: Any = np.load(path if isinstance(path, Path) else io.BytesIO(read_bytes(path)), allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: cannot be read as a file of numpy: {error}") from error
     if isinstance(content, np.ndarray):
@@ -101,13 +104,13 @@ def _shard_set(dataset: Dataset, column: str, split: str | None) -> Embeddings:
     return Embeddings(str(folder), dataset, column, split)
 
 
-def _array(path: Path, array: NDArray[Any], column: str) -> Embeddings:
+def _array(path: Place, array: NDArray[Any], column: str) -> Embeddings:
     if array.ndim != 2 or array.dtype.kind != "f":
         raise UsageError(f"{path}: holds {array.dtype} {list(array.shape)}; embeddings are floats [n, D]")
     return Embeddings(str(path), array, column, None)
 
 
-def _statistics(path: Path, content: Any, model: str | None) -> Gaussian:
+def _statistics(path: Place, content: Any, model: str | None) -> Gaussian:
     models = sorted(name.removesuffix("mu").removesuffix(".") for name in content if name.split(".")[-1] == "mu")
     if model is None and len(models) == 1:
         model = models[0]

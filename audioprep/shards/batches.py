@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from audioprep.shards.order import EpochOrder, OrderSettings, Rows, crop_places
 from audioprep.shards.reading import Block, ShardReader
 
 _DECODE_THREADS = 2
+_FETCH_THREADS = 4  # shards of a store at a time
 
 Array = NDArray[np.generic]
 _Blocks = dict[int, Future[Block]]
@@ -59,11 +60,14 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
     max_frames: int | None
     scales: dict[str, Fraction]
     pad_id: int
+    _network: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
 
     def __iter__(self) -> Iterator[StoredBatch | UsageError]:
         worker = get_worker_info()
         share = self.share[worker.id :: worker.num_workers] if worker else self.share
         pool = ThreadPoolExecutor(1 if worker else _DECODE_THREADS)
+        if any(shard.is_remote for shard in self.reader.shards):
+            self._network = ThreadPoolExecutor(_FETCH_THREADS)
         try:
             order = EpochOrder(self.reader.block_rows, self.settings, self.epoch, self._lengths)
             for rows, blocks in self._decoded_ahead(pool, _windows(order, share)):
@@ -71,6 +75,9 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
         except UsageError as error:
             yield error
         finally:
+            if self._network:
+                self._network.shutdown(cancel_futures=True)
+                self._network = None
             pool.shutdown()
 
     def _decoded_ahead(
@@ -95,10 +102,17 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
     def _submit(self, pool: ThreadPoolExecutor, window: list[Rows], held: _Blocks) -> _Blocks:
         """The blocks of a window: those that the one before it has as well, and the others to come."""
         blocks = np.unique(self._locate(np.concatenate(window))[0]).tolist() if window else []
+        self._fetch(blocks)
         return {
             block: held[block] if block in held else pool.submit(self.reader.read, block, self.columns)
             for block in blocks
         }
+
+    def _fetch(self, blocks: list[int]) -> None:
+        """Begins to fetch the shards of a store that these blocks are in; whoever reads a block waits for its shard."""
+        if self._network:
+            for shard in dict.fromkeys(map(self.reader.shard_of, blocks)):
+                self._network.submit(lambda shard=shard: shard.path)
 
     def _batch(self, rows: Rows, held: dict[int, Block], narrow: bool) -> StoredBatch:
         blocks, places = self._locate(rows)
@@ -143,6 +157,7 @@ class EpochBatches(IterableDataset[StoredBatch | UsageError]):
     def _counted(self, blocks: Rows, places: Rows) -> Rows:
         """Frames of the counted column in each row."""
         frames = np.zeros(len(blocks), np.int64)
+        self._fetch(np.unique(blocks).tolist())
         for block in np.unique(blocks).tolist():
             here = blocks == block
             frames[here] = self.reader.frames(block)[places[here]]

@@ -11,7 +11,11 @@ from typing import Any
 import yaml
 
 from audioprep.errors import UsageError, nearest
+from audioprep.shards.cache import Shard, fetch_file
 from audioprep.shards.columns import feature_dtype, is_array, is_vector, type_named
+from audioprep.storage.listing import no_access
+from audioprep.storage.places import Place, to_place
+from audioprep.storage.transfer import read_bytes
 
 SCHEMA_VERSION = 1
 
@@ -20,9 +24,12 @@ _KINDS = {"tokens": "tokens", "latents": "latents", "embedding": "embeddings"}
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A shard set, as its `dataset.json` describes it."""
+    """A shard set, as its `dataset.json` describes it; in a local folder, or behind a URL.
 
-    folder: Path
+    Of the latter, files are copied as they are asked for: see `audioprep.shards.cache`.
+    """
+
+    folder: Place
     description: dict[str, Any]
 
     @property
@@ -71,24 +78,44 @@ class Dataset:
             raise UsageError(f"{self.folder}: has no split {split}.{hint} There are: {', '.join(names) or 'none'}.")
         return [shard for shard in shards if shard["split"] == split]
 
+    def shard(self, entry: dict[str, Any]) -> Shard:
+        """The file behind one of `shards`."""
+        folder = str(self.folder).rstrip("/") if not isinstance(self.folder, Path) else str(self.folder)
+        return Shard(folder, entry["path"], entry["rows"], entry["sha256"])
 
-def open_dataset(folder: str | Path) -> Dataset:
+    def file(self, name: str) -> Path:
+        """Another file of the set, such as `failures.parquet`: a local path, where perhaps nothing is.
+
+        Raises:
+            UsageError: the store does not give it.
+        """
+        return self.folder / name if isinstance(self.folder, Path) else fetch_file(str(self.folder).rstrip("/"), name)
+
+
+def open_dataset(folder: str | Place) -> Dataset:
     """Reads a shard set's description.
 
+    Args:
+        folder: of the shard set, or its URL, such as `s3://bucket/set` or `hf://datasets/org/name@revision`.
+
     Raises:
-        UsageError: the folder is no shard set, or one that a newer audioprep wrote.
+        UsageError: the folder is no shard set, or one that a newer audioprep wrote; or its store refuses.
     """
-    folder = Path(folder)
+    folder = to_place(folder)
     path = folder / "dataset.json"
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(read_bytes(path))
         version = description["schema_version"]
     except FileNotFoundError as error:
         raise UsageError(
             f"{folder}: holds no dataset.json, so it is no finished shard set. Make one with `audioprep tokenize`, "
             "or run the command that makes it to its end."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        if not isinstance(folder, Path):
+            raise no_access(str(path), error) from error
+        raise UsageError(f"{path}: cannot be read: {error}. Run the command that made it once more.") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}. Run the command that made it once more.") from error
     if version > SCHEMA_VERSION:
         raise UsageError(f"{path}: has schema version {version}: this audioprep knows {SCHEMA_VERSION}. Update it.")

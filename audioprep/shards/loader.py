@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from audioprep.shards.batches import EpochBatches, StoredBatch
 from audioprep.shards.collate import to_tensors
 from audioprep.shards.order import OrderSettings, num_batches
 from audioprep.shards.reading import RemainingReader, ShardReader, open_split
+from audioprep.storage.places import Place, to_place
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class ShardLoader:
     whole row groups for its share of the batches, they are the better storage.
 
     Args:
-        path: folder of the shard set.
+        path: folder of the shard set, or its URL: its shards are then fetched as they are needed, and kept (see
+            `audioprep.shards.cache`).
         split: which split.
         batch_size: rows of a batch.
         columns: which columns; None for those of arrays and vectors, and `id`.
@@ -79,7 +80,7 @@ class ShardLoader:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | Place,
         *,
         split: str = "train",
         batch_size: int,
@@ -94,7 +95,7 @@ class ShardLoader:
         rank: int | None = None,
         world_size: int | None = None,
         pad_id: int = 0,
-        exclude: str | os.PathLike[str] | Exclusions | None = None,
+        exclude: str | Place | Exclusions | None = None,
     ) -> None:
         smallest = {"batch_size": 1, "seed": 0, "buffer_size": 1, "max_frames": 1, "num_workers": 0}
         given = (batch_size, seed, buffer_size, max_frames, num_workers)
@@ -102,13 +103,14 @@ class ShardLoader:
             if value is not None and value < least:
                 raise UsageError(f"{name}={value}: give at least {least}")
         self._rank, self._world_size = _place(rank, world_size)
+        path = to_place(path)
         self._settings = OrderSettings(batch_size, buffer_size, shuffle, bucket, drop_last, seed)
-        self._reader = _remaining(open_split(Path(path), split), exclude)
+        self._reader = _remaining(open_split(path, split), exclude)
         self._columns = _checked_columns(self._reader, columns)
         if self._reader.counted is None and (bucket or max_frames):
             raise UsageError(f"{path}: has vectors only, which all have one length: leave out bucket and max_frames")
         self._scales = _scales(self._reader, self._columns) if max_frames else {}
-        self._path, self._split = Path(path), split
+        self._path, self._split = path, split
         self._max_frames, self._pad_id, self._num_workers = max_frames, pad_id, num_workers
         self._epoch = 0
         self._start = 0  # the batch of the epoch at which the iteration begins, or has begun
@@ -241,10 +243,10 @@ def _place(rank: int | None, world_size: int | None) -> tuple[int, int]:
     return rank, world_size
 
 
-def _remaining(reader: ShardReader, exclude: str | os.PathLike[str] | Exclusions | None) -> ShardReader:
+def _remaining(reader: ShardReader, exclude: str | Place | Exclusions | None) -> ShardReader:
     """What is left of a split without the items on a list."""
     if not isinstance(exclude, Exclusions):
-        exclude = read_exclusions(Path(exclude).expanduser() if exclude else None, [])
+        exclude = read_exclusions(to_place(exclude) if exclude else None, [])
     if not exclude.entries:
         return reader
     left = RemainingReader(reader, exclude)

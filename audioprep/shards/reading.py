@@ -12,9 +12,7 @@ import mmap
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,23 +22,16 @@ from numpy.typing import NDArray
 
 from audioprep.corpus.exclusions import Exclusions
 from audioprep.errors import UsageError
+from audioprep.shards.cache import Shard, fetch_footers
 from audioprep.shards.columns import is_array, is_vector, plain_table, to_values
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.flatpages import read_flat
+from audioprep.storage.places import Place
 
 Block = dict[str, Sequence[Any]]
 
 NUM_FRAMES = "num_frames"  # the column with the frames of each row, of one array column
 TAR_BLOCK = 512  # items; what is read in one go from a tar is this module's choice
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One data file: an entry of `dataset.json`. What is kept of it belongs to its content, not to its path."""
-
-    path: Path
-    rows: int
-    sha256: str
 
 
 class Ragged(Sequence[NDArray[np.generic]]):
@@ -70,9 +61,9 @@ class ShardReader(ABC):
     """
 
     def __init__(self, dataset: Dataset, split: str) -> None:
-        shards = [Shard(dataset.folder / s["path"], s["rows"], s["sha256"]) for s in dataset.shards(split)]
+        shards = [dataset.shard(entry) for entry in dataset.shards(split)]
         for shard in shards:
-            if not shard.path.is_file():
+            if not shard.is_remote and not shard.path.is_file():
                 raise UsageError(
                     f"{shard.path}: the shard is listed in dataset.json but is not there; copy it again, or run "
                     "the command that wrote the set again: it goes on from what is left"
@@ -88,6 +79,10 @@ class ShardReader(ABC):
     def block_ends(self) -> NDArray[np.int64]:
         """The row of the split before which each block ends: int64 `[N]`."""
         return np.cumsum(self.block_rows)
+
+    @abstractmethod
+    def shard_of(self, block: int) -> Shard:
+        """The data file that a block is in."""
 
     @abstractmethod
     def read(self, block: int, columns: Sequence[str]) -> Block:
@@ -114,6 +109,9 @@ class RemainingReader(ShardReader):
         self.block_rows = np.array([len(left) for _, left in self._blocks], np.int64)
         self.digest = hashlib.sha256(b"".join(len(left).to_bytes(8) + left.tobytes() for left in rows)).hexdigest()
 
+    def shard_of(self, block: int) -> Shard:
+        return self._reader.shard_of(self._blocks[block][0])
+
     def read(self, block: int, columns: Sequence[str]) -> Block:
         number, rows = self._blocks[block]
         return {column: [values[row] for row in rows] for column, values in self._reader.read(number, columns).items()}
@@ -137,6 +135,7 @@ class ParquetReader(ShardReader):
         super().__init__(dataset, split)
         self._groups: list[tuple[Shard, int]] = []
         rows: list[int] = []
+        fetch_footers(self.shards)
         for shard in self.shards:
             metadata = _footer(shard)
             sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
@@ -149,10 +148,13 @@ class ParquetReader(ShardReader):
             self.array_columns = [field.name for field in schema if is_array(field.type)]
             self.vector_columns = [field.name for field in schema if is_vector(field.type)]
 
+    def shard_of(self, block: int) -> Shard:
+        return self._groups[block][0]
+
     def read(self, block: int, columns: Sequence[str]) -> Block:
         shard, group = self._groups[block]
         out: Block = {}
-        with _naming(shard.path):
+        with _naming(shard):
             if self.counted is not None and self.counted in columns:
                 frames = self.frames(block)
                 values = read_flat(shard.path, _footer(shard), group, self.counted, int(frames.sum()))
@@ -176,13 +178,14 @@ class TarReader(ShardReader):
         super().__init__(dataset, split)
         self._runs: list[tuple[Shard, int, int]] = []
         for shard in self.shards:
-            if not _index_path(shard.path).is_file():
-                raise UsageError(
-                    f"{_index_path(shard.path)}: the index of {shard.path.name} is not there; copy it again, or run "
-                    "the command that wrote the set again"
-                )
-            with _naming(_index_path(shard.path)):
-                _check_rows(shard, pq.read_metadata(_index_path(shard.path)).num_rows)
+            if not shard.is_remote:  # one of a store comes with its index
+                if not shard.index.is_file():
+                    raise UsageError(
+                        f"{shard.index}: the index of {shard.path.name} is not there; copy it again, or run the "
+                        "command that wrote the set again"
+                    )
+                with _naming(shard):
+                    _check_rows(shard, pq.read_metadata(shard.index).num_rows)
             starts = range(0, shard.rows, TAR_BLOCK)
             self._runs += [(shard, start, min(start + TAR_BLOCK, shard.rows)) for start in starts]
         self.block_rows = np.array([stop - start for _, start, stop in self._runs], np.int64)
@@ -190,6 +193,9 @@ class TarReader(ShardReader):
             tar = _open_tar(self.shards[0])
             self.array_columns = [name for name in tar.arrays if name in tar.frames]
             self.vector_columns = [name for name in tar.arrays if name not in tar.frames]
+
+    def shard_of(self, block: int) -> Shard:
+        return self._runs[block][0]
 
     def read(self, block: int, columns: Sequence[str]) -> Block:
         shard, start, stop = self._runs[block]
@@ -199,7 +205,7 @@ class TarReader(ShardReader):
         if plain == ["id"]:
             out["id"] = tar.ids(start, stop)
         elif plain:
-            with _naming(shard.path):
+            with _naming(shard):
                 items = [tar.item(row) for row in range(start, stop)]
                 out |= {column: [item[column] for item in items] for column in plain}
         return out
@@ -250,9 +256,10 @@ class _Tar:
         frames: int32 `[rows]` of each of its array columns.
     """
 
-    def __init__(self, path: Path) -> None:
-        index = pq.read_table(_index_path(path))
-        with path.open("rb") as file:
+    def __init__(self, shard: Shard) -> None:
+        index = pq.read_table(shard.index)
+        _check_rows(shard, len(index))
+        with shard.path.open("rb") as file:
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._keys = index["key"]
         self._json_offsets = index["json_offset"].to_numpy()
@@ -284,8 +291,8 @@ class _Tar:
         return json.loads(self._data[begin : begin + int(self._json_sizes[row])])
 
 
-def open_split(root: Path, split: str) -> ShardReader:
-    """Opens one split of the shard set in folder `root`.
+def open_split(root: str | Place, split: str) -> ShardReader:
+    """Opens one split of the shard set in the folder, or behind the URL, `root`.
 
     Raises:
         UsageError: there is no shard set, no such split, a file is missing, or one is not what dataset.json says.
@@ -293,15 +300,15 @@ def open_split(root: Path, split: str) -> ShardReader:
     dataset = open_dataset(root)
     reader = {"parquet": ParquetReader, "webdataset": TarReader}.get(dataset.storage)
     if reader is None:
-        raise UsageError(f"{root / 'dataset.json'}: storage {dataset.storage!r} is not parquet or webdataset")
+        raise UsageError(f"{dataset.folder / 'dataset.json'}: storage {dataset.storage!r} is not parquet or webdataset")
     return reader(dataset, split)
 
 
 class _naming:  # noqa: N801 (used like a function)
     """Turns what a damaged file makes its reader raise into an error that names the file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, shard: Shard) -> None:
+        self._path = f"{shard.folder}/{shard.name}"
 
     def __enter__(self) -> None:
         return None
@@ -317,15 +324,15 @@ class _naming:  # noqa: N801 (used like a function)
 def _check_rows(shard: Shard, rows: int) -> None:
     if rows != shard.rows:
         raise UsageError(
-            f"{shard.path}: has {rows} rows, dataset.json says {shard.rows}; see `audioprep verify`, then copy the "
-            "shard again or run the command that wrote the set again"
+            f"{shard.folder}/{shard.name}: has {rows} rows, dataset.json says {shard.rows}; see `audioprep verify`, "
+            "then copy the shard again or run the command that wrote the set again"
         )
 
 
 @lru_cache(maxsize=256)
 def _footer(shard: Shard) -> pq.FileMetaData:
-    with _naming(shard.path):
-        return pq.read_metadata(shard.path)
+    with _naming(shard):
+        return shard.footer()
 
 
 def _read_group(shard: Shard, group: int, columns: list[str]) -> pa.Table:
@@ -336,18 +343,14 @@ def _read_group(shard: Shard, group: int, columns: list[str]) -> pa.Table:
 
 @lru_cache(maxsize=4096)
 def _frames(shard: Shard, group: int) -> NDArray[np.integer]:
-    with _naming(shard.path):
+    with _naming(shard):
         return _read_group(shard, group, [NUM_FRAMES])[NUM_FRAMES].to_numpy()
-
-
-def _index_path(path: Path) -> Path:
-    return path.parent.parent / "index" / f"{path.stem}.parquet"
 
 
 @lru_cache(maxsize=64)
 def _open_tar(shard: Shard) -> _Tar:
-    with _naming(shard.path):
-        return _Tar(shard.path)
+    with _naming(shard):
+        return _Tar(shard)
 
 
 def _npy_header(data: mmap.mmap, offset: int) -> tuple[np.dtype, tuple[int, ...]]:

@@ -27,10 +27,11 @@ def read_tables(dataset: Dataset, shard: dict[str, Any], columns: Sequence[str] 
         columns: only these.
 
     Raises:
+        UsageError: a shard of a store cannot be fetched.
         ValueError: a tar that is not as audioprep writes it.
         OSError, pyarrow.ArrowInvalid: the file cannot be read.
     """
-    path = dataset.folder / shard["path"]
+    path = dataset.shard(shard).path
     if dataset.storage == "parquet":
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(_ROWS, columns=columns):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from audioprep.errors import InputError, Reason, UsageError
 from audioprep.stages.base import Beat, Failed, Kept, Outcome, Resources
 from audioprep.stages.encode import item_schema
 from audioprep.stages.read_ahead import DecodedFile, read_ahead
+from audioprep.storage.places import is_url
+from audioprep.storage.transfer import local_copy
 
 _PLAIN = (".npy", ".npz")
 RATE_TOLERANCE = 0.01  # of the frames, and two more: tools round a file's end in different ways
@@ -77,7 +81,8 @@ class ImportTokens:
         try:
             if split_embedded(entry.uri):
                 raise ValueError("lie beside no recording: it is inside of a container")
-            tokens = _oriented(_load(path), self.spec)
+            with _local(path) as local:
+                tokens = _oriented(_load(local), self.spec)
             _check_rate(len(tokens), seconds, self.spec)
         except (ValueError, UsageError) as error:
             return Failed(row, InputError(Reason.TOKENS, entry.uri, f"its tokens {path}: {error}"))
@@ -94,9 +99,27 @@ class ImportTokens:
             },
         )
 
-    def _path(self, uri: str) -> Path:
-        recording = Path(uri_to_path(uri))
-        return Path(self.tokens.replace("{folder}", str(recording.parent)).replace("{stem}", recording.stem))
+    def _path(self, uri: str) -> str:
+        folder, name = posixpath.split(uri_to_path(uri))
+        return self.tokens.replace("{folder}", folder).replace("{stem}", posixpath.splitext(name)[0])
+
+
+@contextmanager
+def _local(path: str) -> Iterator[Path]:
+    """The file itself, or a copy of one of a store.
+
+    Raises:
+        ValueError: the store does not give it.
+    """
+    if not is_url(path):
+        yield Path(path)
+        return
+    with ExitStack() as stack:
+        try:
+            copy = stack.enter_context(local_copy(path))
+        except OSError as error:
+            raise ValueError("there is no such file" if isinstance(error, FileNotFoundError) else error) from error
+        yield copy
 
 
 def _seconds(file: DecodedFile, spec: EncoderSpec) -> float:

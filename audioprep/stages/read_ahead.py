@@ -8,7 +8,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from audioprep.audio import open_audio
@@ -19,9 +19,14 @@ from audioprep.encoders.base import EncoderSpec
 from audioprep.errors import InputError, Reason
 from audioprep.stages.base import Resources
 from audioprep.stages.windows import Window, WindowCutter
+from audioprep.storage.places import is_url
 
 FILES_AHEAD = 8
 SECONDS_AHEAD = 40.0  # of one file
+COPY_THREADS = 16
+COPIES_AHEAD = 32  # files of stores
+BYTES_AHEAD = 4 * 2**30  # of their copies on the disk
+UNKNOWN_BYTES = 64 * 2**20  # what a copy counts that no listing tells the size of
 READ_ATTEMPTS = 3  # network file systems hiccup
 ISOLATED_TIMEOUT = 60.0  # seconds without a block before an isolated file is given up
 
@@ -44,8 +49,16 @@ class DecodedFile:
 
     facts: Facts
 
-    def __init__(self, entry: Entry, specs: Sequence[EncoderSpec], isolated: bool, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        specs: Sequence[EncoderSpec],
+        isolated: bool,
+        stop: threading.Event,
+        copy: Copy | None,
+    ) -> None:
         self._entry = entry
+        self._copy = copy
         self._specs = specs
         self._isolated = isolated
         self._stop = stop
@@ -79,6 +92,9 @@ class DecodedFile:
                         raise InputError(error.reason, self._entry.uri, error.detail) from error
         except BaseException as error:
             self._put(error)
+        finally:
+            if self._copy:
+                self._copy.remove()
 
     def _decode_once(self) -> None:
         cutters = [WindowCutter(spec) for spec in self._specs]
@@ -88,7 +104,7 @@ class DecodedFile:
             wanted.setdefault((spec.sample_rate, spec.channels), []).append(number)
         identity: tuple[tuple[int, int], str] | None = None
         info: AudioInfo | None = None
-        with local_file(self._entry.uri) as path:
+        with self._copy.ready() if self._copy else local_file(self._entry.uri) as path:
             for (sample_rate, channels), numbers in wanted.items():
                 with open_audio(
                     path,
@@ -124,16 +140,58 @@ class _Stopped(Exception):
     """The consumer has gone."""
 
 
+class Copy:
+    """A local copy of what a URL names, made by a thread of `pool`; it stays until it is removed."""
+
+    def __init__(self, pool: ThreadPoolExecutor, entry: Entry) -> None:
+        self.size = entry.size or UNKNOWN_BYTES
+        self._files = contextlib.ExitStack()
+        self._path = pool.submit(self._files.enter_context, local_file(entry.uri))
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[str]:
+        """Waits for it.
+
+        Raises:
+            InputError: the store does not give it.
+            SystemFault: there is no room for it.
+        """
+        yield self._path.result()
+
+    def remove(self) -> None:
+        self.size = 0
+        if not self._path.cancel():
+            wait([self._path])
+        self._files.close()
+
+
 def read_ahead(entries: Sequence[Entry], specs: Sequence[EncoderSpec], resources: Resources) -> Iterator[DecodedFile]:
-    """Gives the files in the order of `entries`, while `decode_threads` threads decode those that follow."""
+    """Gives the files in the order of `entries`, while `decode_threads` threads decode those that follow.
+
+    Those behind URLs are copied further ahead, by more threads: they wait for the network, not for a core.
+    """
     stop = threading.Event()
     waiting = iter(entries)
+    next_ones: deque[tuple[Entry, Copy | None]] = deque()
     ahead: deque[DecodedFile] = deque()
-    with ThreadPoolExecutor(resources.decode_threads, thread_name_prefix="decode") as pool:
+    copies: deque[Copy] = deque()
+    with (
+        ThreadPoolExecutor(COPY_THREADS, thread_name_prefix="copy") as network,
+        ThreadPoolExecutor(resources.decode_threads, thread_name_prefix="decode") as pool,
+    ):
         try:
             while True:
-                while len(ahead) < FILES_AHEAD and (entry := next(waiting, None)):
-                    file = DecodedFile(entry, specs, resources.isolated, stop)
+                while copies and not copies[0].size:
+                    copies.popleft()
+                while len(next_ones) < COPIES_AHEAD:
+                    if (next_ones or ahead) and sum(copy.size for copy in copies) >= BYTES_AHEAD:
+                        break
+                    if not (entry := next(waiting, None)):
+                        break
+                    next_ones.append((entry, Copy(network, entry) if is_url(entry.uri) else None))
+                    copies.extend(filter(None, [next_ones[-1][1]]))
+                while len(ahead) < FILES_AHEAD and next_ones:
+                    file = DecodedFile(next_ones[0][0], specs, resources.isolated, stop, next_ones.popleft()[1])
                     pool.submit(file.decode)
                     ahead.append(file)
                 if not ahead:
@@ -142,6 +200,8 @@ def read_ahead(entries: Sequence[Entry], specs: Sequence[EncoderSpec], resources
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+            for copy in copies:
+                copy.remove()
 
 
 def _identify(path: str) -> tuple[tuple[int, int], str]:

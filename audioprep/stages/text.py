@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ from audioprep.corpus.entry import TEXT_COLUMNS, Entry
 from audioprep.corpus.sidecars import read_text
 from audioprep.errors import InputError, Reason
 from audioprep.stages.base import Beat, Failed, Kept, Outcome, Resources
+from audioprep.storage.places import is_url
+
+TEXTS_AHEAD = 16  # of a store, fetched side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,13 @@ class ReadText:
         stages: Sequence[ReadText], entries: Sequence[Entry], resources: Resources
     ) -> Iterator[tuple[str, Outcome]]:
         (stage,) = stages
-        for row, entry in enumerate(entries):
-            yield stage.name, stage._read(row, entry)
-            resources.heartbeat(Beat())
+        with ThreadPoolExecutor(TEXTS_AHEAD) as pool:
+            # Local files are read as they are asked for; in a store each one takes its time.
+            of_store = any(is_url(entry.uri) for entry in entries)
+            read = pool.map if of_store else map
+            for outcome in read(stage._read, range(len(entries)), entries):
+                yield stage.name, outcome
+                resources.heartbeat(Beat())
 
     def _read(self, row: int, entry: Entry) -> Outcome:
         try:
