@@ -31,8 +31,9 @@ from audioprep.engine.pool import Pool
 from audioprep.engine.store import Check, Store
 from audioprep.engine.worker import Progress, Task
 from audioprep.errors import Reason, SystemFault, UsageError
+from audioprep.shards.card import data_card
 from audioprep.shards.columns import ITEM_COLUMNS
-from audioprep.shards.dataset import SCHEMA_VERSION, data_card
+from audioprep.shards.dataset import SCHEMA_VERSION
 from audioprep.shards.split import check_splits
 from audioprep.stages.base import Resources, Stage
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from audioprep.shards.card import data_card
 from audioprep.shards.columns import array_type, type_named, vector_type
-from audioprep.shards.dataset import data_card
 
 TOKENS = {"name": "dac-44khz", "kind": "tokens", "num_codebooks": 9, "codebook_size": 1024, "frame_rate": 44100 / 512}
 LATENTS = {"name": "vae-oobleck", "kind": "latents", "dim": 64, "frame_rate": 44100 / 2048}
