@@ -71,10 +71,7 @@ def run(settings: Settings, console: Console) -> Summary:
         UsageError: the dictionary or the inventory cannot be used, or see `audioprep.engine.run.run`.
     """
     done = run_encoders(settings, [_Choice(settings)], console)
-    column = check_column(settings.column)
-    found = _Found.of(open_dataset(settings.out), column)
-    vocabulary = settings.out / f"{column}.vocab.txt"
-    _write_lines(vocabulary, sorted(found.symbols), settings.out / ".audioprep" / "scratch")
+    vocabulary, found = write_vocabulary(settings.out, check_column(settings.column))
     return {name: done[name] for name in ("out", "inputs", "rows", "failed", "failures", "splits")} | {
         "lines": found.lines,
         "languages": dict(found.languages.most_common()),
@@ -165,7 +162,11 @@ class _Found:
         return cls(symbols, languages, unread, lines, rows)
 
 
-def _write_lines(path: Path, lines: list[str], scratch: Path) -> None:
+def write_vocabulary(out: Path, column: str) -> tuple[Path, _Found]:
+    """Writes `COLUMN.vocab.txt`, a symbol a line; gives its path and what the column holds."""
+    found = _Found.of(open_dataset(out), column)
+    path, scratch = out / f"{column}.vocab.txt", out / ".audioprep" / "scratch"
     with atomic_path(path, scratch) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        temporary.write_text("".join(f"{symbol}\n" for symbol in sorted(found.symbols)), encoding="utf-8")
     sweep(scratch)
+    return path, found

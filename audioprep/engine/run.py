@@ -331,6 +331,7 @@ def _describe(job: Job, plan: Plan, stores: tuple[Store, ...], files: list[Shard
             for split in sorted({file.split for file in files})
         }},
         "shards": [asdict(file) for file in files],
+        "cut": asdict(job.shards),
         "settings": _stage_settings(job.stages),
         "fingerprints": {store.stage.name: store.settings_digest for store in stores},
     }  # fmt: skip
