@@ -61,14 +61,15 @@ def _settings(settings: Settings, dataset: Dataset) -> RunSettings:
     if cut is None or not recorded_stages(settings.out):
         what = "was not made here" if cut else "does not say how its shards are cut"
         raise UsageError(f"{settings.out}: {what}. Run the command that made it, with --retry-failed.")
-    return RunSettings(
-        source=[],
-        out=settings.out,
-        format=cut["format"],
-        splits=cut["splits"],
-        shard_mb=cut["shard_bytes"] // 2**20,
-        workers=settings.workers,
-        device=settings.device,
-        isolated=settings.isolated,
-        retry_failed=True,
+    return RunSettings.model_validate(
+        {
+            "out": settings.out,
+            "format": cut["format"],
+            "splits": cut["splits"],
+            "shard_mb": cut["shard_bytes"] // 2**20,
+            "workers": settings.workers,
+            "device": settings.device,
+            "isolated": settings.isolated,
+            "retry_failed": True,
+        }
     )

@@ -118,13 +118,15 @@ def _totals(dataset: Dataset) -> Iterator[str]:
     if totals["rows"] + totals["failed"] != totals["inputs"]:
         yield "dataset.json: rows and failures do not add up to the inputs"
     failures = dataset.folder / "failures.parquet"
-    try:
-        rows = pq.read_metadata(failures).num_rows
-    except (OSError, pa.ArrowInvalid) as error:
-        yield f"failures.parquet: cannot be read: {error}"
-    else:
-        if rows != totals["failed"]:
-            yield f"failures.parquet: {rows} rows, and dataset.json says {totals['failed']}"
+    # A set that was pulled does not have it: `push` sends it only on request.
+    if failures.exists() or (dataset.folder / ".audioprep").exists():
+        try:
+            rows = pq.read_metadata(failures).num_rows
+        except (OSError, pa.ArrowInvalid) as error:
+            yield f"failures.parquet: cannot be read: {error}"
+        else:
+            if rows != totals["failed"]:
+                yield f"failures.parquet: {rows} rows, and dataset.json says {totals['failed']}"
     listed = {shard["path"] for shard in dataset.shards()}
     for path in sorted((dataset.folder / "data").glob("*")):
         if (name := path.relative_to(dataset.folder).as_posix()) not in listed:

@@ -51,7 +51,7 @@ class Repository:
 def open_hub() -> HfApi:
     """The client. It asks HF_ENDPOINT with HF_TOKEN or the login of this machine, and is told no token by us."""
     from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()  # its bars, one a file, would be drawn over ours
     for handler in logging.getLogger("huggingface_hub").handlers:

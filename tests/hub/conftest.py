@@ -10,7 +10,7 @@ import huggingface_hub.constants
 import huggingface_hub.file_download
 import pytest
 from hub_server import TOKEN, HubServer
-from huggingface_hub.utils import reset_sessions
+from huggingface_hub.utils._http import reset_sessions
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def make_set(
         "num_frames_of": "audio_tokens", "columns": {field.name: str(field.type) for field in SCHEMA},
         "totals": {"inputs": totals["rows"] + 1, "failed": 1} | totals | {"splits": splits}, "shards": files,
     }  # fmt: skip
-    (out / "dataset.json").write_text(json.dumps(description, indent=2))
+    (out / "dataset.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
     (out / "README.md").write_text(data_card(description))
     (out / ".audioprep").mkdir(exist_ok=True)
     (out / ".audioprep" / "run.json").write_text("{}")

@@ -51,8 +51,9 @@ def test_the_repository_has_what_the_folder_has(hub: HubServer, tmp_path: Path, 
 def test_the_card_is_one(hub: HubServer, tmp_path: Path) -> None:
     pushed(make_set(tmp_path / "out", 3))
     card = DatasetCard(hub.repos["alice/songs"].files()["README.md"].decode())
-    assert card.data.license == "cc-by-4.0"
-    assert card.data.to_dict()["configs"][0]["data_files"] == [
+    metadata = card.data.to_dict()
+    assert metadata["license"] == "cc-by-4.0"
+    assert metadata["configs"][0]["data_files"] == [
         {"split": "test", "path": "data/test-*.parquet"},
         {"split": "train", "path": "data/train-*.parquet"},
     ]
@@ -189,8 +190,8 @@ def test_restricted_licences_are_refused(hub: HubServer, tmp_path: Path) -> None
     assert "alice/songs" not in hub.repos
     assert plan(out)["problems"] == [str(raised.value).partition("\n- ")[2]]
     pushed(out, allow=["restricted"])
-    card = DatasetCard(hub.repos["alice/songs"].files()["README.md"].decode())
-    assert (card.data.license, card.data.license_name) == ("other", "mixed")
+    metadata = DatasetCard(hub.repos["alice/songs"].files()["README.md"].decode()).data.to_dict()
+    assert (metadata["license"], metadata["license_name"]) == ("other", "mixed")
 
 
 def test_what_everyone_may_read_is_asked_about(hub: HubServer, tmp_path: Path) -> None:
