@@ -164,8 +164,8 @@ def _summary(settings: Settings, push: _Push) -> Summary:
         "licenses": {name or "not stated": rows for name, rows in found.licenses.most_common()},
         "restricted": found.restricted_items,
         "local_paths": f"{push.paths[0]} and such: readers see them" if push.paths else "none",
-        "sent": len(changes.send),
-        "sent_bytes": sum(file.size for file in changes.send),
-        "there": len(changes.keep),
-        "deleted": len(changes.delete),
+        "new_files": len(changes.send),
+        "new_bytes": sum(file.size for file in changes.send),
+        "unchanged_files": len(changes.keep),
+        "deleted_files": len(changes.delete),
     }

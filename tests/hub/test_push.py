@@ -39,12 +39,12 @@ def test_the_repository_has_what_the_folder_has(hub: HubServer, tmp_path: Path, 
     public = {path for path in before if path.startswith(("data/", "index/"))} | {"dataset.json", "phonemes.vocab.txt"}
     assert there.keys() == public | {"README.md", ".gitattributes"}
     assert {path: there[path] for path in public} == {path: before[path] for path in public}
-    assert (summary["sent"], summary["there"], summary["deleted"]) == (len(public) + 1, 0, 0)
+    assert (summary["new_files"], summary["unchanged_files"], summary["deleted_files"]) == (len(public) + 1, 0, 0)
     assert tree(out) == before
 
     hub.forget()
     again = pushed(out)
-    assert (again["sent"], again["there"]) == (0, len(public) + 1)
+    assert (again["new_files"], again["unchanged_files"]) == (0, len(public) + 1)
     assert hub.requests("(PUT|POST) ") == []
 
 
@@ -68,7 +68,7 @@ def test_an_appended_set_sends_only_what_is_new(hub: HubServer, tmp_path: Path) 
     hub.forget()
     make_set(out, 3)  # the last shard was not full; it changes, and another one follows
     summary = pushed(out)
-    assert (summary["sent"], summary["there"]) == (4, 1)  # two shards, the description and the card
+    assert (summary["new_files"], summary["unchanged_files"]) == (4, 1)  # two shards, the description and the card
     assert len(hub.requests(PUT)) == 2
     assert len(hub.requests("POST .*/commit/")) == 1
     assert json.loads(hub.repos["alice/songs"].files()["dataset.json"])["totals"]["rows"] == 12
@@ -82,7 +82,7 @@ def test_an_earlier_cut_is_removed(hub: HubServer, tmp_path: Path) -> None:
     hub.repos["alice/songs"].commit("main", files, "by hand")
     small = make_set(tmp_path / "small", 1)
     summary = pushed(small)
-    assert summary["deleted"] == 3
+    assert summary["deleted_files"] == 3
     kept = {"data/test-00000.parquet", "dataset.json", "README.md", ".gitattributes", "LICENSE", "pictures/logo.png"}
     assert hub.repos["alice/songs"].files().keys() == kept
 
