@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioprep.cli import corpora, encoding, exports, lyrics, shard_sets, symbolic
+from audioprep.cli import corpora, encoding, exports, hub, lyrics, shard_sets, symbolic
 from audioprep.cli.execute import (
     INTERRUPTED,
     OK,
@@ -128,6 +128,9 @@ for command in (
     shard_sets.dedup,
     shard_sets.fad,
     shard_sets.clap_score,
+    hub.push,
+    hub.pull,
+    hub.retry,
     lyrics.lint,
     lyrics.g2p,
     train,

@@ -75,10 +75,7 @@ def run(settings: Settings, console: Console) -> Summary:
     done = run_encoders(settings, [_Choice(settings)], console)
     if "parts_left" in done:
         return done
-    column = check_column(settings.column)
-    found = _Found.of(open_dataset(settings.out), column)
-    vocabulary = settings.out / f"{column}.vocab.txt"
-    _write_lines(vocabulary, sorted(found.symbols), OutLayout(settings.out).scratch)
+    vocabulary, found = write_vocabulary(settings.out, check_column(settings.column))
     return {name: done[name] for name in ("out", "inputs", "rows", "failed", "failures", "splits")} | {
         "lines": found.lines,
         "languages": dict(found.languages.most_common()),
@@ -169,7 +166,11 @@ class _Found:
         return cls(symbols, languages, unread, lines, rows)
 
 
-def _write_lines(path: Place, lines: list[str], scratch: Path) -> None:
+def write_vocabulary(out: Place, column: str) -> tuple[Place, _Found]:
+    """Writes `COLUMN.vocab.txt`, a symbol a line; gives its path and what the column holds."""
+    found = _Found.of(open_dataset(out), column)
+    path, scratch = out / f"{column}.vocab.txt", OutLayout(out).scratch
     with atomic_path(path, scratch) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        temporary.write_text("".join(f"{symbol}\n" for symbol in sorted(found.symbols)), encoding="utf-8")
     sweep(scratch)
+    return path, found

@@ -146,7 +146,10 @@ def _read(
 
 
 def _failures(dataset: Dataset) -> dict[str, int]:
-    reasons = pq.read_table(dataset.file("failures.parquet"), columns=["error"]).column(0).to_pylist()
+    path = dataset.file("failures.parquet")
+    if not path.exists():  # `push` leaves it out
+        return {"not here": dataset.totals["failed"]} if dataset.totals["failed"] else {}
+    reasons = pq.read_table(path, columns=["error"]).column(0).to_pylist()
     return dict(Tally(reasons).most_common())
 
 

@@ -63,7 +63,29 @@ def plan(settings: Settings, console: Console) -> Summary:
     return tokenizer | plan_job(settings, _job(settings, stage), settings.options("cpu"), console)
 
 
-def _job(settings: Settings, stage: TokenizeScores) -> Job:
+def remade_job(settings: ShardSetSettings, recorded: dict[str, dict[str, Any]]) -> Job:
+    """The job that an earlier run had, from the `recorded_stages` of a set of scores.
+
+    Raises:
+        UsageError: the tokenizer's file has gone.
+    """
+    ((column, origin),) = ((name, stage["origin"]) for name, stage in recorded.items() if stage["origin"])
+    name, values = origin["tokenizer"], origin["tokenizer_settings"]
+    saved, one_stream = "", True
+    if name != EMOPIA:
+        try:
+            saved = (settings.out / TOKENIZER_FILE).read_text(encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"{settings.out / TOKENIZER_FILE}: {error.strerror}. Run `audioprep midi` with --retry-failed."
+            ) from error
+    tokenizer = load_tokenizer(name, tuple(sorted(values.items())), saved)
+    if isinstance(tokenizer, MidiTokTokenizer):
+        one_stream = tokenizer.one_stream
+    return _job(settings, TokenizeScores(name, values, saved, tokenizer.spec, column, one_stream))
+
+
+def _job(settings: ShardSetSettings, stage: TokenizeScores) -> Job:
     others = {*recorded_stages(settings.out)} - {ReadText().name, stage.column}
     if others and not settings.overwrite:
         raise UsageError(f"{settings.out}: holds the column {others.pop()} of something else; choose another --out")

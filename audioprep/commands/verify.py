@@ -122,13 +122,16 @@ def _totals(dataset: Dataset) -> Iterator[str]:
     totals = dataset.totals
     if totals["rows"] + totals["failed"] != totals["inputs"]:
         yield "dataset.json: rows and failures do not add up to the inputs"
-    try:
-        rows = pq.read_metadata(dataset.file("failures.parquet")).num_rows
-    except (OSError, pa.ArrowInvalid, UsageError) as error:
-        yield f"failures.parquet: cannot be read: {error}"
-    else:
-        if rows != totals["failed"]:
-            yield f"failures.parquet: {rows} rows, and dataset.json says {totals['failed']}"
+    failures = dataset.file("failures.parquet")
+    # A set that was pulled does not have it: `push` sends it only on request.
+    if failures.exists() or (dataset.folder / ".audioprep").exists():
+        try:
+            rows = pq.read_metadata(failures).num_rows
+        except (OSError, pa.ArrowInvalid) as error:
+            yield f"failures.parquet: cannot be read: {error}"
+        else:
+            if rows != totals["failed"]:
+                yield f"failures.parquet: {rows} rows, and dataset.json says {totals['failed']}"
     listed = {shard["path"] for shard in dataset.shards()}
     yield from (f"{name}: not in dataset.json" for name in sorted(set(_data_files(dataset)) - listed))
 

@@ -138,6 +138,13 @@ def default_column(name: str, kind: Kind) -> str:
     return _OURS[name].column if name in _OURS else _COLUMNS[kind]
 
 
+def weights_of(name: str, settings: dict[str, Any]) -> str | None:
+    """Where an encoder's weights are from: a file, a folder or a repository; None where they come with it."""
+    preset = _OURS[name].preset.get("weights") if name in _OURS else None
+    own = name.removeprefix(_HUB_PREFIX) if name.startswith(_HUB_PREFIX) else preset
+    return settings.get("weights") or own
+
+
 def describe_encoder(name: str, settings: dict[str, Any]) -> EncoderSpec:
     """The spec of an encoder with these settings, without loading a model.
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audioprep.engine.assemble import FAILURES_SCHEMA, ShardFile, counted_column, failures
+from audioprep.engine.assemble import FAILURES_SCHEMA, ShardFile, ShardSettings, counted_column, failures
 from audioprep.engine.commit import atomic_path
 from audioprep.engine.layout import Layout
 from audioprep.engine.plan import Plan
@@ -17,7 +17,6 @@ from audioprep.engine.store import Store
 from audioprep.errors import SystemFault
 from audioprep.shards.columns import ITEM_COLUMNS
 from audioprep.shards.dataset import SCHEMA_VERSION
-from audioprep.shards.writers import Format
 from audioprep.stages.base import Stage
 
 
@@ -38,7 +37,7 @@ def describe(
     plan: Plan,
     stores: tuple[Store, ...],
     encoders: dict[str, dict[str, Any]],
-    storage: Format,
+    shards: ShardSettings,
     files: list[ShardFile],
     failed: int,
 ) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def describe(
         plan: all its parts are done in all stores.
         stores: of the stages, in the order of their columns.
         encoders: spec of the encoder behind each column that has one.
-        storage: what the shards are.
+        shards: how they are cut.
         files: the shards.
         failed: rows of `failures.parquet`.
     """
@@ -59,7 +58,7 @@ def describe(
     return {
         "format": "audioprep",
         "schema_version": SCHEMA_VERSION,
-        "storage": storage,
+        "storage": shards.format,
         "encoders": _encoders(encoders, plan, stores),
         "num_frames_of": counted_column(stages),
         "columns": _columns(stages),
@@ -69,6 +68,7 @@ def describe(
             for split in sorted({file.split for file in files})
         }},
         "shards": [asdict(file) for file in files],
+        "cut": asdict(shards),
         "settings": {stage.name: stage.settings for stage in stages},
         "fingerprints": {store.stage.name: store.settings_digest for store in stores},
     }  # fmt: skip

@@ -27,7 +27,7 @@ from audioprep.engine.pool import Pool
 from audioprep.engine.store import Check, Store
 from audioprep.engine.worker import Progress, Task
 from audioprep.errors import Reason, SystemFault, UsageError
-from audioprep.shards.dataset import data_card
+from audioprep.shards.card import data_card
 from audioprep.shards.split import check_splits
 from audioprep.stages.base import Resources, Stage
 from audioprep.storage.files import listing
@@ -212,7 +212,7 @@ def _assemble(
 
     files = assemble(layout, plan, stores, job.shards, options.check, on_group)
     failed = write_failures(layout, plan, stores)
-    description = describe(plan, stores, job.encoders, job.shards.format, files, failed)
+    description = describe(plan, stores, job.encoders, job.shards, files, failed)
     lease.check()
     write_text(layout.card, data_card(description), layout.scratch)
     write_json(layout.dataset, description, layout.scratch)

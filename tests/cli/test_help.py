@@ -6,7 +6,7 @@ from cli_helpers import Cli
 
 COMMANDS = [
     "", "tokenize", "encode", "fit", "fit mel-rvq", "fit muq-vq", "inspect", "verify", "fad", "clap-score", "export",
-    "export simpletuner", "export stable-audio", "train", "run", "schema", "doctor",
+    "export simpletuner", "export stable-audio", "push", "pull", "retry", "train", "run", "schema", "doctor",
 ]  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 import yaml
 
+from audioprep.shards.card import Published, data_card
 from audioprep.shards.columns import array_type, type_named, vector_type
-from audioprep.shards.dataset import data_card
 
 TOKENS = {"name": "dac-44khz", "kind": "tokens", "num_codebooks": 9, "codebook_size": 1024, "frame_rate": 44100 / 512}
 LATENTS = {"name": "vae-oobleck", "kind": "latents", "dim": 64, "frame_rate": 44100 / 2048}
@@ -24,7 +24,9 @@ COLUMNS = {
 }
 
 
-def card(encoders: dict[str, Any], storage: str = "parquet") -> tuple[dict[str, Any], str]:
+def card(
+    encoders: dict[str, Any], storage: str = "parquet", published: Published | None = None
+) -> tuple[dict[str, Any], str]:
     """Its metadata and its text."""
     sums = {"rows": 2, "seconds": 1.0, "num_frames": 1}
     text = data_card(
@@ -33,7 +35,8 @@ def card(encoders: dict[str, Any], storage: str = "parquet") -> tuple[dict[str, 
             "encoders": encoders,
             "columns": {name: str(type_) for name, type_ in COLUMNS.items()},
             "totals": sums | {"failed": 0, "splits": {"train": sums}},
-        }
+        },
+        published,
     )
     _, metadata, body = text.split("---\n", 2)
     return yaml.safe_load(metadata), body
@@ -67,6 +70,21 @@ def test_title_and_tags_are_of_what_is_there(encoders: dict[str, Any], title: st
 def test_encoders_are_described(spec: dict[str, Any], text: str) -> None:
     _, body = card({"latents": spec})
     assert f"| `latents` | `{COLUMNS['latents']}` | {text} |" in body.splitlines()
+
+
+WORDS = {"name": "REMI", "kind": "tokens", "symbolic": True, "num_codebooks": 1, "vocabulary_sizes": [300]}
+
+
+@pytest.mark.parametrize("encoders", [{"latents": LATENTS, "clap": MEAN}, {"midi_tokens": WORDS}, {}])
+def test_a_published_set_of_any_kind(encoders: dict[str, Any]) -> None:
+    many = {f"licence {number:02d}": 1 for number in range(25)} | {"a | b\nc": 30, "": 2}
+    published = Published("org/name", "v2", many, {"license": "other", "license_name": "mixed"}, {}, failures=False)
+    metadata, body = card(encoders, published=published)
+    assert list(metadata)[:2] == ["license", "license_name"]
+    assert ("## Encoders" in body) == ("latents" in encoders)
+    assert body.count("| licence ") == 1 + 18 and "| 7 others | 7 |" in body
+    assert "| a \\| b c | 30 |\n| not stated | 2 |" in body
+    assert "audioprep pull org/name@v2 FOLDER" in body and "failures.parquet" not in body
 
 
 def test_features_of_tars() -> None:

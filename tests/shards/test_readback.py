@@ -20,6 +20,7 @@ import soundfile
 from webdataset.compat import WebDataset
 
 from audioprep.commands import tokenize
+from audioprep.shards.card import data_card
 from audioprep.shards.columns import (
     ITEM_COLUMNS,
     array_type,
@@ -30,7 +31,7 @@ from audioprep.shards.columns import (
     to_vectors,
     vector_type,
 )
-from audioprep.shards.dataset import data_card, open_dataset
+from audioprep.shards.dataset import open_dataset
 from audioprep.shards.loader import ShardLoader
 from audioprep.shards.tables import read_tables
 from audioprep.shards.writers import SUFFIX, WRITERS, Format, ParquetWriter, TarWriter

@@ -10,7 +10,7 @@ import pytest
 from midi_cli import run_cli
 
 from audioprep.cli.console import QuietConsole
-from audioprep.commands import fit_midi_bpe, inspect, midi, verify
+from audioprep.commands import fit_midi_bpe, inspect, midi, retry, verify
 from audioprep.corpus.entry import Entry
 from audioprep.engine.run import recorded_stages
 from audioprep.errors import UsageError
@@ -74,6 +74,27 @@ def test_a_shard_set_of_scores(songs: Path, tmp_path: Path, format: str) -> None
     batch = next(iter(ShardLoader(out, split="train", batch_size=2, shuffle=False)))
     assert batch["midi_tokens"].shape[2] == 9
     assert midi.plan(wanted, CONSOLE)["new_inputs"] == 0
+
+
+def test_what_has_failed_is_tried_again(tmp_path: Path) -> None:
+    source, out = tmp_path / "songs", tmp_path / "out"
+    write_songs(source, songs=2, excerpts=1)
+    bad = min(source.iterdir())
+    good = bad.read_bytes()
+    bad.write_bytes(b"MThd")
+    assert midi.run(settings(source, out, tokenizer="remi"), CONSOLE)["failed"] == 1
+    bad.write_bytes(good)
+    again = retry.run(retry.Settings(out=out, workers=1, device="cpu", isolated=False), CONSOLE)
+    assert (again["failed_before"], again["failed"], again["rows"]) == (1, 0, 2)
+
+
+@pytest.mark.parametrize("others", [{"tokenizer": "miditok:TSD"}, {"tokenizer": "emopia-cp", "key": "score"}])
+def test_a_stage_is_made_again_from_its_origin(tmp_path: Path, others: dict) -> None:
+    wanted = settings(tmp_path, tmp_path, **others)
+    stage = midi._stage(wanted)
+    (tmp_path / "tokenizer.json").write_text(stage.saved)
+    recorded = {"text": {"origin": {}}, stage.name: {"origin": stage.origin}}
+    assert midi.remade_job(wanted, recorded).stages[1] == stage
 
 
 def test_the_command_and_its_exit_codes(songs: Path, tmp_path: Path, capsys, monkeypatch) -> None:

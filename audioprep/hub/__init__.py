@@ -1,0 +1,1 @@
+"""Shard sets to the Hugging Face Hub and from it."""

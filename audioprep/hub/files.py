@@ -1,0 +1,97 @@
+"""Which files of a shard set are public: those that are pushed, and those that a pull takes from a repository."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audioprep.errors import UsageError
+from audioprep.shards.dataset import Dataset
+
+CARD = "README.md"
+DESCRIPTION = "dataset.json"
+FAILURES = "failures.parquet"
+
+# A repository is not trusted: what is not named like one of these is never written to a disk, nor deleted there.
+# Splits and shards are named by `audioprep.shards.split` and `audioprep.engine.assemble`.
+SHARD_NAME = re.compile(r"data/(?P<split>\w+)-\d{5,}\.(?P<suffix>parquet|tar)", re.ASCII)
+_INDEX_NAME = re.compile(r"index/\w+-\d{5,}\.parquet", re.ASCII)
+_SIDE_NAME = re.compile(r"tokenizer\.json|[a-z][a-z0-9_]*\.vocab\.txt", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PublicFile:
+    """One file as it is to be in the repository.
+
+    Attributes:
+        path: in the repository, with `/`.
+        content: a local file, or the bytes themselves.
+        size: in bytes.
+        sha256: as `dataset.json` has it; None where it does not say.
+    """
+
+    path: str
+    content: Path | bytes
+    size: int
+    sha256: str | None = None
+
+    def read(self) -> bytes:
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+    def digest(self, algorithm: str) -> str:
+        """The digest of the content, in hexadecimal: `sha256`, or `git` for the name that git gives to it."""
+        if algorithm == "sha256":
+            if isinstance(self.content, bytes):
+                return hashlib.sha256(self.content).hexdigest()
+            with open(self.content, "rb", buffering=0) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha1(b"blob %d\0" % self.size + self.read(), usedforsecurity=False).hexdigest()
+
+
+def is_ours(path: str) -> bool:
+    """Whether a file of a repository is named as the shards of a set are, or what lies beside them."""
+    return any(name.fullmatch(path) for name in (SHARD_NAME, _INDEX_NAME, _SIDE_NAME)) or path == FAILURES
+
+
+def is_side_file(path: str) -> bool:
+    """Whether it is a vocabulary or a tokenizer."""
+    return _SIDE_NAME.fullmatch(path) is not None
+
+
+def index_of(folder: Path, shard: dict[str, Any]) -> Path:
+    """The index of a tar."""
+    return folder / "index" / f"{Path(shard['path']).stem}.parquet"
+
+
+def public_files(dataset: Dataset, failures: bool) -> Iterator[PublicFile]:
+    """The files of a shard set but for its card; its description is the last one.
+
+    Raises:
+        UsageError: one of them is not there, or not as `dataset.json` has it.
+    """
+    folder = dataset.folder
+    for shard in dataset.shards():
+        path = folder / shard["path"]
+        if not path.is_file() or path.stat().st_size != shard["bytes"]:
+            raise UsageError(
+                f"{path}: is not there, or not as long as dataset.json says. Run the command that made the set again: "
+                "it puts its shards together anew."
+            )
+        yield PublicFile(shard["path"], path, shard["bytes"], shard["sha256"])
+        if dataset.storage == "webdataset":
+            yield _local(folder, index_of(folder, shard))
+    for path in sorted(folder.iterdir()):
+        if is_side_file(path.name) or (failures and path.name == FAILURES):
+            yield _local(folder, path)
+    yield _local(folder, folder / DESCRIPTION)
+
+
+def _local(folder: Path, path: Path) -> PublicFile:
+    try:
+        return PublicFile(path.relative_to(folder).as_posix(), path, path.stat().st_size)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}. Run the command that made the set again.") from error
