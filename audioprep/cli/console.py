@@ -115,6 +115,9 @@ class RunObserver:
         self._failed += failed
         self._progress.update(self._work, completed=self._items + self._failed)
 
+    def workers(self, now: int, redone: int) -> None:
+        self._redone = redone
+
     def assembling(self, done: int, groups: int) -> None:
         if done == 1:
             self._shards = self._progress.add_task("Writing shards", total=groups)
@@ -143,5 +146,7 @@ class QuietObserver:
     def progress(self, progress: WorkDone) -> None: ...
 
     def part_done(self, entries: int, failed: int) -> None: ...
+
+    def workers(self, now: int, redone: int) -> None: ...
 
     def assembling(self, done: int, groups: int) -> None: ...

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +36,10 @@ from audioprep.shards.dataset import SCHEMA_VERSION, data_card
 from audioprep.shards.split import check_splits
 from audioprep.stages.base import Resources, Stage
 
+if TYPE_CHECKING:
+    from audioprep.engine.ray_pool import RayPool
+
+Engine = Literal["local", "ray"]
 # So many inputs that cannot be read, without one that can between them: the disk or the mount has gone.
 UNREADABLE_IN_A_ROW = 2000
 _UNREADABLE = {Reason.NOT_FOUND, Reason.NO_PERMISSION, Reason.UNREADABLE}
@@ -67,7 +71,8 @@ class Options:
     """How it is made: none of these changes a byte, but for `limit`, `exclude` and `part_size`, which shape the plan.
 
     Attributes:
-        workers: processes; 0: one a CPU core, or one a GPU.
+        engine: `local`: worker processes on this machine; `ray`: actors on a Ray cluster.
+        workers: their number; 0: one a CPU core, or one a GPU where a stage uses it.
         device: `cpu`, `cuda` or `cuda:N`.
         part_size: items a part; None: up to 512.
         limit: only the first so many inputs.
@@ -79,6 +84,7 @@ class Options:
         isolated: decode each file in a process of its own, for files of unknown origin.
     """
 
+    engine: Engine = "local"
     workers: int = 0
     device: str = "cpu"
     part_size: int | None = None
@@ -101,6 +107,9 @@ class Observer(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
     def part_done(self, entries: int, failed: int) -> None: ...
+
+    def workers(self, now: int, redone: int) -> None:
+        """How many workers there are, and how many parts have been given out again because one was lost."""
 
     def assembling(self, done: int, groups: int) -> None: ...
 
@@ -266,8 +275,13 @@ def _work(
     if not tasks:
         return
     in_a_row = 0
-    pool = Pool(layout.out, job.stages, _resources(options, len(tasks)))
-    for task, records in pool.run(tasks, meter):
+    pool = _pool(job, options, layout, tasks)
+
+    def progress(progress: Progress) -> None:
+        meter(progress)
+        observer.workers(pool.workers, pool.redone)
+
+    for task, records in pool.run(tasks, progress):
         failed = max(len(record.failures) for record in records)
         observer.part_done(task.part.rows, failed)
         unreadable = [failure for failure in records[-1].failures if failure["error"] in _UNREADABLE]
@@ -279,11 +293,23 @@ def _work(
             )
 
 
-def _resources(options: Options, tasks: int) -> list[Resources]:
-    devices = _devices(options.device)
+def _pool(job: Job, options: Options, layout: Layout, tasks: list[Task]) -> Pool | RayPool:
+    needed = {name for task in tasks for name in task.stages}
+    uses_gpu = any(stage.uses_gpu for stage in job.stages if stage.name in needed)
+    device = options.device if uses_gpu else "cpu"
+    if options.engine == "local":
+        return Pool(layout.out, job.stages, _resources(device, options.workers, len(tasks)))
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device}: on a Ray cluster each worker gets a GPU of its own: --device cuda")
+    from audioprep.engine.ray_pool import RayPool
+
+    return RayPool(layout.out, job.stages, device == "cuda", options.workers)
+
+
+def _resources(device: str, workers: int, tasks: int) -> list[Resources]:
+    devices = _devices(device)
     cores = cpu_cores()
-    workers = options.workers or (cores if options.device == "cpu" else len(devices))
-    workers = min(workers, tasks)
+    workers = min(workers or (cores if device == "cpu" else len(devices)), tasks)
     threads = max(1, math.ceil(cores / workers))
     return [Resources(devices[slot % len(devices)], threads) for slot in range(workers)]
 
