@@ -11,16 +11,19 @@ from audioprep.cli.execute import execute, guarded, settings_of
 from audioprep.cli.options import (
     Check,
     DryRun,
+    Engine,
     Exclude,
     Format,
     Json,
     Limit,
+    Metrics,
     PartSize,
     Quiet,
     RetryFailed,
     ShardMb,
     Sources,
     Splits,
+    TensorBoard,
     Workers,
     splits_of,
 )
@@ -91,6 +94,7 @@ def g2p(
     format: Format = "parquet",
     splits: Splits = "train=1.0",
     shard_mb: ShardMb = 512,
+    engine: Engine = "local",
     workers: Workers = 0,
     device: Annotated[
         str, typer.Option(help="Of the encoders whose columns the shard set has, for new recordings.")
@@ -103,6 +107,8 @@ def g2p(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make the column anew where its settings were others.")
     ] = False,
+    metrics: Metrics = None,
+    tensorboard: TensorBoard = None,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -34,12 +34,19 @@ EncoderSetting = Annotated[
 Format = Annotated[str, typer.Option(help="parquet or webdataset.")]
 Splits = Annotated[str, typer.Option(help="Shares, by hash of the content.")]
 ShardMb = Annotated[int, typer.Option(min=1, help="Size of a shard before compression, in MiB.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: one a CPU core, or one a GPU.")]
+Engine = Annotated[str, typer.Option(help="local: processes of this machine; ray: actors on a Ray cluster.")]
+Workers = Annotated[int, typer.Option(min=0, help="Their number; 0: one a CPU core, or one a GPU.")]
 PartSize = Annotated[int | None, typer.Option(min=1, help="Inputs a part: what a crash loses. Default: up to 512.")]
 Check = Annotated[str, typer.Option(help="How to check what is done already: size or sha256.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the failed inputs again.")]
 Isolated = Annotated[
     bool, typer.Option("--isolated", help="Decode each file in its own process: for files of unknown origin.")
+]
+Metrics = Annotated[
+    Path | None, typer.Option(help="File for figures of the run, in Prometheus' text format, every ten seconds.")
+]
+TensorBoard = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Folder for the same figures, as TensorBoard reads them.")
 ]
 
 

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import queue
+import re
 import socket
 import time
 import uuid
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.worker as ray_driver
 from ray.exceptions import RayActorError, RayError
 
 from audioprep.engine.layout import Layout
@@ -86,6 +88,7 @@ def connected() -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anyone
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray_driver._worker_logs_enabled = False  # it would print each lost worker on stdout, which is for our summary
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not os.environ.get("RAY_ADDRESS"):
         quiet["include_dashboard"] = False
@@ -297,18 +300,18 @@ class RayPool:
         if member.hello is None:
             self._failed_starts += 1
             if self._failed_starts == ATTEMPTS:
-                raise SystemFault(f"{ATTEMPTS} workers could not start, the last because: {error}") from error
+                raise SystemFault(f"{ATTEMPTS} workers could not start, the last because: {_said(error)}") from error
         if member.attempt is None:
             return
         self.redone += 1
         attempt = member.attempt
         if member.hello and error and _node_is_lost(member.hello.node, error):
             if attempt.lost_nodes == LOST_NODES:
-                raise SystemFault(f"part {attempt.task.part.number} has lost {LOST_NODES} machines: {error}")
+                raise SystemFault(f"part {attempt.task.part.number} has lost {LOST_NODES} machines") from error
             waiting.appendleft(replace(attempt, lost_nodes=attempt.lost_nodes + 1))
             return
         if attempt.number == ATTEMPTS:
-            raise ended_too_many(attempt.task, str(error or "it gave no sign of life"))
+            raise ended_too_many(attempt.task, f"({_said(error)})")
         task = replace(attempt.task, isolated=True)
         waiting.appendleft(replace(attempt, task=task, number=attempt.number + 1))
 
@@ -329,6 +332,15 @@ def _node_is_lost(node: str, error: RayError) -> bool:
     if type(error).__name__ == "ActorUnavailableError":
         return True
     return not any(found["NodeID"] == node and found["Alive"] for found in ray.nodes())
+
+
+def _said(error: RayError | None) -> str:
+    """What is worth telling of Ray's many lines."""
+    if error is None:
+        return "it gave no sign of life"
+    text = str(error).strip()
+    found = re.search(r"Worker exit detail: (.*?)\. ", text) or re.search(r"(.*)\Z", text)
+    return found[1] if found else text
 
 
 def _absolute(task: Task) -> Task:
@@ -363,5 +375,7 @@ def _welcome(hello: _Hello, token: str, out: Path) -> _Hello:
         )
     if hello.version != version("audioprep"):
         ours = version("audioprep")
-        raise UsageError(f"the machine {hello.host} has audioprep {hello.version}, and this one {ours}: make them equal")
+        raise UsageError(
+            f"the machine {hello.host} has audioprep {hello.version}, and this one {ours}: make them equal"
+        )
     return hello

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from audioprep.engine.assemble import (
 )
 from audioprep.engine.commit import atomic_path, read_json, sweep, write_json, write_text
 from audioprep.engine.layout import Layout
+from audioprep.engine.metrics import Meter
 from audioprep.engine.plan import Plan
 from audioprep.engine.pool import Pool
 from audioprep.engine.store import Check, Store
@@ -182,31 +183,14 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
         write_text(layout.card, data_card(description), layout.scratch)
         write_json(layout.dataset, description, layout.scratch)
         sweep(layout.scratch)
-        return description["totals"] | {"encoder_busy": meter.busy, "excluded": len(excluded)}
+        figures = {"encoder_busy": meter.busy, "bottleneck": meter.bottleneck, "throughput": meter.throughput}
+        return description["totals"] | figures | {"excluded": len(excluded)}
 
 
 def _scanned(job: Job, options: Options, observer: Observer, excluded: list[str]) -> Iterator[Entry]:
     """The inputs of a run; those that are left out are added to `excluded`."""
     found = job.find(job.sources, observer.scanning, options.exclude, excluded.append)
     return islice(found, options.limit)
-
-
-class Meter:
-    """Adds up how long the encoders could have worked, and how long they waited for decoded audio."""
-
-    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
-        self._on_progress = on_progress
-        self._elapsed = self._waited = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        self._elapsed += progress.elapsed
-        self._waited += progress.waited
-        self._on_progress(progress)
-
-    @property
-    def busy(self) -> float | None:
-        """Share of the time in which encoders did not wait, in [0, 1]; None where there was nothing to do."""
-        return 1 - self._waited / self._elapsed if self._elapsed else None
 
 
 def recorded_stages(out: Path) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A worker: runs the stages over parts, commits the results, and says how it goes on; and the process that holds one."""
+"""A worker: runs the stages over parts, commits the results, says how it goes on; and the process of a local one."""
 
 from __future__ import annotations
 
