@@ -202,7 +202,7 @@ def prometheus_text(figures: Sequence[Figure], output: str) -> str:
             labels = {"output": output} | ({figure.label: value_of_label} if figure.label else {})
             pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
             lines.append(f"{figure.name}{{{pairs}}} {value!r}")
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _escaped(text: str) -> str:
