@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -19,6 +20,7 @@ from rich.progress import (
 )
 
 from audioprep.commands.base import Counter
+from audioprep.engine.metrics import Meter
 from audioprep.engine.worker import Progress as WorkDone
 
 LOG_SECONDS = 30.0
@@ -88,8 +90,9 @@ class RunObserver:
         self._log = log
         self._scan = progress.add_task("Scanning", total=None)
         self._started = time.monotonic()
-        self._items = self._entries = self._failed = 0
+        self._items = self._entries = self._earlier = self._failed = self._redone = 0
         self._seconds = 0.0
+        self._meter = Meter(lambda progress: None)
 
     def scanning(self, found: int) -> None:
         self._progress.update(self._scan, completed=found)
@@ -97,23 +100,49 @@ class RunObserver:
     def planned(self, entries: int, parts: int, parts_done: int, entries_done: int) -> None:
         self._progress.remove_task(self._scan)
         self._entries = entries
-        self._items = entries_done
+        self._items = self._earlier = entries_done
         self._started = time.monotonic()
         self._work = self._progress.add_task("Working", total=entries, completed=entries_done)
 
     def progress(self, progress: WorkDone) -> None:
         self._items += progress.items
         self._seconds += progress.seconds
-        speed = self._seconds / max(time.monotonic() - self._started, 1e-3)
-        said = [f"{speed:.0f}x real time"] if self._seconds else []  # lyrics take no time
-        note = ", ".join([*said, *([f"{self._failed} failed"] if self._failed else [])])
+        self._meter(progress)
+        note = ", ".join(self._notes())
         self._progress.update(self._work, completed=self._items + self._failed, note=note)
         if self._log:
-            self._log(", ".join([f"done {self._items} of {self._entries} inputs", *filter(None, [note])]))
+            self._log(f"done {self._items} of {self._entries} inputs, {note}{self._time_left()}")
+
+    def _notes(self) -> Iterator[str]:
+        elapsed = max(time.monotonic() - self._started, 1e-3)
+        yield f"{self._processed / elapsed:.3g} inputs/s"
+        if self._seconds:  # lyrics take no time
+            yield f"{self._seconds / elapsed:.0f}x real time"
+        if self._meter.bottleneck:
+            yield f"bottleneck: {self._meter.bottleneck}"
+        if self._failed:
+            yield f"{self._failed} failed"
+        if self._redone:
+            yield f"{self._redone} parts done again"
+
+    @property
+    def _processed(self) -> int:
+        """Inputs that this run has done."""
+        return self._items - self._earlier + self._failed
+
+    def _time_left(self) -> str:
+        if not self._processed:
+            return ""
+        todo = max(0, self._entries - self._items - self._failed)
+        seconds = todo * (time.monotonic() - self._started) / self._processed
+        return f", {timedelta(seconds=round(seconds))} left"
 
     def part_done(self, entries: int, failed: int) -> None:
         self._failed += failed
         self._progress.update(self._work, completed=self._items + self._failed)
+
+    def workers(self, now: int, redone: int) -> None:
+        self._redone = redone
 
     def assembling(self, done: int, groups: int) -> None:
         if done == 1:
@@ -143,5 +172,7 @@ class QuietObserver:
     def progress(self, progress: WorkDone) -> None: ...
 
     def part_done(self, entries: int, failed: int) -> None: ...
+
+    def workers(self, now: int, redone: int) -> None: ...
 
     def assembling(self, done: int, groups: int) -> None: ...

@@ -11,10 +11,12 @@ from audioprep.cli.execute import execute, guarded, settings_of
 from audioprep.cli.options import (
     Check,
     DryRun,
+    Engine,
     Exclude,
     Format,
     Json,
     Limit,
+    Metrics,
     PartSize,
     Quiet,
     RetryFailed,
@@ -22,6 +24,7 @@ from audioprep.cli.options import (
     ShardOf,
     Sources,
     Splits,
+    TensorBoard,
     Workers,
     splits_of,
 )
@@ -92,6 +95,7 @@ def g2p(
     format: Format = "parquet",
     splits: Splits = "train=1.0",
     shard_mb: ShardMb = 512,
+    engine: Engine = "local",
     workers: Workers = 0,
     device: Annotated[
         str, typer.Option(help="Of the encoders whose columns the shard set has, for new recordings.")
@@ -105,6 +109,8 @@ def g2p(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make the column anew where its settings were others.")
     ] = False,
+    metrics: Metrics = None,
+    tensorboard: TensorBoard = None,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,7 +35,8 @@ EncoderSetting = Annotated[
 Format = Annotated[str, typer.Option(help="parquet or webdataset.")]
 Splits = Annotated[str, typer.Option(help="Shares, by hash of the content.")]
 ShardMb = Annotated[int, typer.Option(min=1, help="Size of a shard before compression, in MiB.")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes; 0: one a CPU core, or one a GPU.")]
+Engine = Annotated[str, typer.Option(help="local: processes of this machine; ray: actors on a Ray cluster.")]
+Workers = Annotated[int, typer.Option(min=0, help="Their number; 0: one a CPU core, or one a GPU.")]
 PartSize = Annotated[int | None, typer.Option(min=1, help="Inputs a part: what a crash loses. Default: up to 512.")]
 Check = Annotated[str, typer.Option(help="How to check what is done already: size or sha256.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try the failed inputs again.")]
@@ -44,6 +46,12 @@ Isolated = Annotated[
 ShardOf = Annotated[
     str | None,
     typer.Option("--shard-of", metavar="K/N", help="Do only the Kth of N slices: --shard-of $SLURM_ARRAY_TASK_ID/8."),
+]
+Metrics = Annotated[
+    Path | None, typer.Option(help="File for figures of the run, in Prometheus' text format, every ten seconds.")
+]
+TensorBoard = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Folder for the same figures, as TensorBoard reads them.")
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audioprep.cli.execute import execute, guarded, key_values, settings_of
-from audioprep.cli.options import Device, DryRun, EncoderSetting, Json, Quiet, ShardSet, Weights, Workers
+from audioprep.cli.options import Device, DryRun, EncoderSetting, Engine, Json, Quiet, ShardSet, Weights, Workers
 from audioprep.cli.report import calibration_table
 
 
@@ -137,6 +137,7 @@ def dedup(
     calibrate_files: Annotated[int, typer.Option(min=2, help="Of how many recordings.")] = 50,
     similarity_device: Annotated[str, typer.Option(help="Of the comparison: auto, cpu or cuda.")] = "auto",
     device: Device = "auto",
+    engine: Engine = "local",
     workers: Workers = 0,
     dry_run: DryRun = False,
     json: Json = False,

@@ -21,6 +21,7 @@ from audioprep.dedup.report_pairs import pairs_to_show
 from audioprep.dedup.sound import tell_remasters
 from audioprep.encoders import fingerprint
 from audioprep.engine.layout import Layout
+from audioprep.engine.run import Engine
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import Dataset
 from audioprep.storage.fields import PlaceField
@@ -56,7 +57,8 @@ class Settings(CommandSettings):
     calibrate_files: PositiveInt = Field(50, description="Of how many.")
     similarity_device: str = Field("auto", description="Of the comparison: auto, cpu or cuda.")
     device: str = Field("auto", description="Of audio: where it is tokenized: auto, cpu, cuda or cuda:N.")
-    workers: int = Field(0, ge=0, description="Processes; 0: one a CPU core, or one a GPU.")
+    engine: Engine = Field("local", description="Of the encoding: local, or ray for a Ray cluster.")
+    workers: int = Field(0, ge=0, description="Their number; 0: one a CPU core, or one a GPU.")
 
 
 def run(settings: Settings, console: Console) -> Summary:

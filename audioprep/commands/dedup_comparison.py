@@ -55,7 +55,7 @@ def open_source(settings: Settings, source: Sequence[str], out: Path, console: C
         device = "cpu"
     elif settings.second_opinion:
         chosen.append({"encoder": fingerprint.NAME})
-    made = {"source": source, "out": out, "device": device, "workers": settings.workers}
+    made = {"source": source, "out": out, "device": device, "engine": settings.engine, "workers": settings.workers}
     run_encoders(RunSettings.model_validate(made), [EncoderChoice.model_validate(one) for one in chosen], console)
     return open_dataset(out)
 

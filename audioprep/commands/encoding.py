@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +16,11 @@ from audioprep.corpus.lyrics import scan_lyrics
 from audioprep.corpus.scan import scan
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
-from audioprep.encoders.registry import default_column, describe_encoder
+from audioprep.encoders.registry import default_column, describe_encoder, prefers_cpu
 from audioprep.engine.assemble import ShardSettings
 from audioprep.engine.layout import Slice
-from audioprep.engine.run import Job, Options, preview, recorded_stages, run
+from audioprep.engine.metrics import measured
+from audioprep.engine.run import Engine, Job, Options, preview, recorded_stages, run
 from audioprep.engine.store import Check
 from audioprep.errors import UsageError
 from audioprep.shards.columns import ITEM_COLUMNS
@@ -38,13 +40,16 @@ class ShardSetSettings(CorpusSettings):
     format: Format = Field("parquet", description="parquet or webdataset.")
     splits: dict[str, float] = Field({"train": 1.0}, description="Share of each split.")
     shard_mb: PositiveInt = Field(512, description="Size of a shard before compression, in MiB.")
-    workers: int = Field(0, ge=0, description="Processes; 0: one a CPU core, or one a GPU.")
+    engine: Engine = Field("local", description="local: processes of this machine; ray: actors on a Ray cluster.")
+    workers: int = Field(0, ge=0, description="Their number; 0: one a CPU core, or one a GPU.")
     part_size: PositiveInt | None = Field(None, description="Items a part. Default: up to 512.")
     overwrite: bool = Field(False, description="Remove what was made here with other settings.")
     check: Check = Field("size", description="How a resumed run checks what is done: size or sha256.")
     retry_failed: bool = Field(False, description="Try the failed inputs again.")
     isolated: bool = Field(False, description="Decode each file in a process of its own.")
     shard_of: str | None = Field(None, description="Do only the Kth of N slices (K/N), as one of a job array.")
+    metrics: Path | None = Field(None, description="File for figures of the run, in Prometheus' text format.")
+    tensorboard: Path | None = Field(None, description="Folder for the same figures, as TensorBoard reads them.")
 
     @property
     def shards(self) -> ShardSettings:
@@ -53,6 +58,7 @@ class ShardSetSettings(CorpusSettings):
     def options(self, device: str) -> Options:
         """How the engine is to run."""
         return Options(
+            engine=self.engine,
             workers=self.workers,
             device=device,
             part_size=self.part_size,
@@ -131,11 +137,13 @@ def run_job(settings: ShardSetSettings, job: Job, options: Options, console: Con
         UsageError: see `audioprep.engine.run.run`.
         SystemFault: likewise.
     """
-    with console.observer() as observer:
+    with (
+        console.observer() as shown,
+        measured(shown, settings.out, settings.metrics, settings.tensorboard) as observer,
+    ):
         totals = run(job, options, observer)
     if "parts_left" in totals:
         return {"out": str(settings.out), "shard_of": settings.shard_of} | totals
-    busy = totals["encoder_busy"]
     return {
         "out": str(settings.out),
         "inputs": totals["inputs"],
@@ -146,7 +154,8 @@ def run_job(settings: ShardSetSettings, job: Job, options: Options, console: Con
         "hours": totals["seconds"] / 3600,
         "num_frames": totals["num_frames"],
         "splits": {name: split["rows"] for name, split in totals["splits"].items()},
-        **({} if busy is None else {"encoder_busy": busy}),
+        # Of this run; without work there is nothing to say.
+        **{name: totals[name] for name in ("encoder_busy", "bottleneck", "throughput") if totals[name]},
     }
 
 
@@ -165,8 +174,8 @@ def plan_job(settings: ShardSetSettings, job: Job, options: Options, console: Co
 
 
 def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options]:
-    device = resolve_device(settings.device)
-    stages = [choice.stage(device) for choice in choices]
+    device = _device(settings)
+    stages = [choice.stage("cpu" if _better_on_cpu(choice, settings) else device) for choice in choices]
     only_phonemes = all(isinstance(stage, Phonemize) for stage in stages)
     overwrite = settings.overwrite and not only_phonemes
     recorded = {} if overwrite else recorded_stages(settings.out)
@@ -191,6 +200,18 @@ def _job(settings: RunSettings, choices: Sequence[Choice]) -> tuple[Job, Options
     )
     remade = frozenset(names) if settings.overwrite and only_phonemes else frozenset()
     return job, replace(settings.options(device), overwrite=overwrite, replace=remade)
+
+
+def _device(settings: RunSettings) -> str:
+    if settings.engine == "ray" and settings.device == "auto" and os.environ.get("RAY_ADDRESS"):
+        from audioprep.engine.ray_pool import cluster_device
+
+        return cluster_device()  # the machine that the command is given on may have no GPU
+    return resolve_device(settings.device)
+
+
+def _better_on_cpu(choice: Choice, settings: RunSettings) -> bool:
+    return settings.device == "auto" and isinstance(choice, EncoderChoice) and prefers_cpu(choice.encoder)
 
 
 def _earlier_stages(recorded: dict[str, dict[str, Any]]) -> list[Encode | ImportTokens | Phonemize]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from audioprep.commands.base import Console
 from audioprep.corpus.entry import Entry
 from audioprep.encoders.base import EncoderSpec
-from audioprep.encoders.registry import describe_encoder
+from audioprep.encoders.device import resolve_device
+from audioprep.encoders.registry import describe_encoder, prefers_cpu
 from audioprep.errors import UsageError
 from audioprep.shards.columns import to_values
 from audioprep.shards.dataset import Dataset
@@ -80,7 +81,7 @@ def reencode(
     Args:
         dataset: the shard set.
         count: items; chosen by their ids, which are hashes: at random, but always the same.
-        device: to encode on.
+        device: to encode on, or `auto`: the one that `tokenize` would choose.
         settings: of the encoder, where they shall be others than those of the set.
         console: shows how far it is.
 
@@ -99,7 +100,7 @@ def reencode(
     chosen = heapq.nsmallest(count, _items(dataset), key=lambda item: (item["id"], item["uri"]))
     with console.counter("Encoding again") as counter:
         for done, item in enumerate(chosen):
-            for name, outcome in Encode.run(stages, [Entry(item["uri"])], Resources(device)):
+            for name, outcome in Encode.run(stages, [Entry(item["uri"])], Resources(resolve_device(device))):
                 if isinstance(outcome, Failed) or outcome.columns["id"] != item["id"]:
                     found[name].unreadable += 1
                 else:
@@ -110,7 +111,8 @@ def reencode(
 
 def _stage(column: str, encoder: dict[str, Any], device: str, settings: dict[str, Any]) -> Encode:
     name, settings = encoder["encoder"], encoder["encoder_settings"] | settings
-    return Encode(name, settings, describe_encoder(name, settings | {"device": device}), column)
+    spec = describe_encoder(name, settings | {"device": "cpu" if device == "auto" and prefers_cpu(name) else device})
+    return Encode(name, settings, spec, column)
 
 
 def _items(dataset: Dataset) -> Iterator[dict[str, Any]]:

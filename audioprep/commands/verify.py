@@ -16,7 +16,6 @@ from pydantic import Field, PositiveInt
 
 from audioprep.commands.base import CommandSettings, Console, Counter, Summary
 from audioprep.encoders.base import EncoderSpec
-from audioprep.encoders.device import resolve_device
 from audioprep.engine.commit import sha256_of
 from audioprep.errors import UsageError
 from audioprep.shards.columns import is_vector, to_arrays, to_vectors
@@ -66,8 +65,7 @@ def run(settings: Settings, console: Console) -> Summary:
     if settings.reencode:
         from audioprep.commands.reencode import reencode
 
-        device = resolve_device(settings.device)
-        found = reencode(dataset, settings.reencode, device, settings.codec_settings, console)
+        found = reencode(dataset, settings.reencode, settings.device, settings.codec_settings, console)
         summary["reencoded"] = {column: comparison.describe() for column, comparison in found.items()}
         problems += [
             f"{column}: {comparison.difference} where the same encoder should give the same"

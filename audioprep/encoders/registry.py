@@ -30,6 +30,7 @@ class _Known(NamedTuple):
         packages: that it needs, by the names under which they are imported.
         preset: settings that its name stands for.
         wants: what the user still has to give.
+        prefers_cpu: it is so fast on a CPU core that a GPU would wait for audio.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class _Known(NamedTuple):
     packages: tuple[str, ...]
     preset: dict[str, Any]
     wants: str | None = None
+    prefers_cpu: bool = False
 
 
 def _weights(preset: dict[str, Any]) -> str | None:
@@ -62,7 +64,7 @@ def _clap(**preset: Any) -> _Known:
 
 _MUQ = {"weights": "OpenMuQ/MuQ-large-msd-iter"}
 _OURS = {
-    "mel-rvq": _Known("tokens", "mel_rvq", "audio_tokens", ("torch", "safetensors"), {}),
+    "mel-rvq": _Known("tokens", "mel_rvq", "audio_tokens", ("torch", "safetensors"), {}, prefers_cpu=True),
     "dac": _dac(),
     "dac-16khz": _dac(weights="descript/dac_16khz"),
     "dac-24khz": _dac(weights="descript/dac_24khz"),
@@ -143,6 +145,11 @@ def weights_of(name: str, settings: dict[str, Any]) -> str | None:
     preset = _OURS[name].preset.get("weights") if name in _OURS else None
     own = name.removeprefix(_HUB_PREFIX) if name.startswith(_HUB_PREFIX) else preset
     return settings.get("weights") or own
+
+
+def prefers_cpu(name: str) -> bool:
+    """Whether an encoder is to run on CPU cores where the user names no device."""
+    return name in _OURS and _OURS[name].prefers_cpu
 
 
 def describe_encoder(name: str, settings: dict[str, Any]) -> EncoderSpec:

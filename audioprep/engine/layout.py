@@ -66,6 +66,7 @@ class Layout:
     """
 
     def __init__(self, out: Place, slice: Slice | None = None) -> None:
+        out = out.absolute()  # workers may be in another folder
         self.out = out
         self.slice = slice
         self.private = out / ".audioprep"

@@ -20,6 +20,7 @@ from audioprep.stages.base import Resources, Stage
 
 ATTEMPTS = 3  # the first as usual, the others with every file decoded in a process of its own
 STALL_SECONDS = 600.0  # without any sign of life: longer than the slowest batch of the slowest encoder
+ONE_THREAD_EACH = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # of matrix products: the workers fill the cores
 
 
 @dataclass
@@ -39,6 +40,10 @@ class Pool:
         stages: what the workers run.
         resources: one a worker; their number is the number of workers.
         stall_seconds: silence after which a worker counts as hung.
+
+    Attributes:
+        workers: that have a task.
+        redone: parts that were given out again.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Pool:
         self._resources = resources
         self._stall_seconds = stall_seconds
         self._context = multiprocessing.get_context("spawn")  # CUDA and threads do not survive a fork
+        self.workers = self.redone = 0
 
     def run(
         self, tasks: Iterable[Task], on_progress: Callable[[Progress], None]
@@ -70,6 +76,7 @@ class Pool:
                     if worker is None and waiting:
                         workers[slot] = self._start(slot, *waiting.popleft())
                 busy = [worker for worker in workers if worker]
+                self.workers = len(busy)
                 ready = set(wait([worker.pipe for worker in busy], timeout=1.0))
                 for slot, worker in enumerate(workers):
                     if worker is None:
@@ -98,6 +105,7 @@ class Pool:
                             _stop(worker)
                             workers[slot] = None
                             waiting.appendleft(_retry(worker))
+                            self.redone += 1
         finally:
             for worker in workers:
                 if worker:
@@ -116,13 +124,9 @@ class Pool:
 
 @contextlib.contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes that are started meanwhile take matrix products on one core: the workers fill them.
-
-    NumPy reads these variables once, when it is imported.
-    """
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ |= dict.fromkeys(names, "1")
+    """Processes that are started meanwhile compute with one thread: NumPy reads the variables when it is imported."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD_EACH}
+    os.environ |= dict.fromkeys(ONE_THREAD_EACH, "1")
     try:
         yield
     finally:
@@ -142,13 +146,17 @@ def _receive(worker: _Worker) -> Progress | Done | Broken | None:
 
 def _retry(worker: _Worker) -> tuple[Task, int]:
     if worker.attempt == ATTEMPTS:
-        first = worker.task.part.entries()[0].uri
-        raise SystemFault(
-            f"part {worker.task.part.number} (from {first}) has ended {ATTEMPTS} workers, the last with exit code "
-            f"{worker.process.exitcode}. The encoder or the machine is at fault, not one file: try --workers 1, "
-            "another --device, or see `audioprep doctor`."
-        )
+        raise ended_too_many(worker.task, f"with exit code {worker.process.exitcode}")
     return replace(worker.task, isolated=True), worker.attempt + 1
+
+
+def ended_too_many(task: Task, how: str) -> SystemFault:
+    """The error of a part that has ended one worker after the other; `how`, of the last."""
+    first = task.part.entries()[0].uri
+    return SystemFault(
+        f"part {task.part.number} (from {first}) has ended {ATTEMPTS} workers, the last {how}. The encoder or the "
+        "machine is at fault, not one file: try --workers 1, another --device, or see `audioprep doctor`."
+    )
 
 
 def _stop(worker: _Worker) -> None:

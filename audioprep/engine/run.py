@@ -9,11 +9,11 @@ import contextlib
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from audioprep.corpus.entry import Entry
 from audioprep.corpus.exclusions import NOTHING, Exclusions
@@ -22,6 +22,7 @@ from audioprep.engine.assemble import ShardSettings, assemble
 from audioprep.engine.commit import read_json, write_json, write_text
 from audioprep.engine.describe import describe, write_failures
 from audioprep.engine.layout import Layout, Slice
+from audioprep.engine.metrics import Meter
 from audioprep.engine.plan import Part, Plan
 from audioprep.engine.pool import Pool
 from audioprep.engine.store import Check, Store
@@ -34,6 +35,10 @@ from audioprep.storage.files import listing
 from audioprep.storage.lock import Lease
 from audioprep.storage.places import Place
 
+if TYPE_CHECKING:
+    from audioprep.engine.ray_pool import RayPool
+
+Engine = Literal["local", "ray"]
 # So many inputs that cannot be read, without one that can between them: the disk or the mount has gone.
 UNREADABLE_IN_A_ROW = 2000
 _UNREADABLE = {Reason.NOT_FOUND, Reason.NO_PERMISSION, Reason.UNREADABLE}
@@ -65,7 +70,8 @@ class Options:
     """How it is made: none of these changes a byte, but for `limit`, `exclude` and `part_size`, which shape the plan.
 
     Attributes:
-        workers: processes; 0: one a CPU core, or one a GPU.
+        engine: `local`: worker processes on this machine; `ray`: actors on a Ray cluster.
+        workers: their number; 0: one a CPU core, or one a GPU where a stage uses it.
         device: `cpu`, `cuda` or `cuda:N`.
         part_size: items a part; None: up to 512.
         limit: only the first so many inputs.
@@ -78,6 +84,7 @@ class Options:
         slice: do only these parts; None: all.
     """
 
+    engine: Engine = "local"
     workers: int = 0
     device: str = "cpu"
     part_size: int | None = None
@@ -101,6 +108,9 @@ class Observer(Protocol):
     def progress(self, progress: Progress) -> None: ...
 
     def part_done(self, entries: int, failed: int) -> None: ...
+
+    def workers(self, now: int, redone: int) -> None:
+        """How many workers there are, and how many parts have been given out again because one was lost."""
 
     def assembling(self, done: int, groups: int) -> None: ...
 
@@ -165,7 +175,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
             if not options.slice:
                 stores = _work(job, options, layout, plan, observer, meter, lease)
                 totals = _assemble(job, options, layout, plan, stores, observer, lease)
-                return totals | found | {"encoder_busy": meter.busy}
+                return totals | found | meter.summary
         _work(job, options, layout, plan, observer, meter, own)
         with layout.lock() as lease:
             own.check()
@@ -175,7 +185,7 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
                 layout.sweep()
                 return found | {"inputs": plan.num_entries, "parts_done": len(plan.parts) - left, "parts_left": left}
             totals = _assemble(job, options, layout, plan, stores, observer, lease)
-            return totals | found | {"encoder_busy": meter.busy}
+            return totals | found | meter.summary
 
 
 def _plan(job: Job, options: Options, layout: Layout, observer: Observer, lease: Lease) -> tuple[Plan, int]:
@@ -224,24 +234,6 @@ def _scanned(job: Job, options: Options, observer: Observer, excluded: list[str]
     """The inputs of a run; those that are left out are added to `excluded`."""
     found = job.find(job.sources, observer.scanning, options.exclude, excluded.append)
     return islice(found, options.limit)
-
-
-class Meter:
-    """Adds up how long the encoders could have worked, and how long they waited for decoded audio."""
-
-    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
-        self._on_progress = on_progress
-        self._elapsed = self._waited = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        self._elapsed += progress.elapsed
-        self._waited += progress.waited
-        self._on_progress(progress)
-
-    @property
-    def busy(self) -> float | None:
-        """Share of the time in which encoders did not wait, in [0, 1]; None where there was nothing to do."""
-        return 1 - self._waited / self._elapsed if self._elapsed else None
 
 
 def recorded_stages(out: Place) -> dict[str, dict[str, Any]]:
@@ -312,12 +304,14 @@ def _work(
     if not tasks:
         return stores
 
+    in_a_row = 0
+    pool = _pool(job, options, layout, tasks)
+
     def on_progress(progress: Progress) -> None:
         lease.check()
         meter(progress)
+        observer.workers(pool.workers, pool.redone)
 
-    in_a_row = 0
-    pool = Pool(layout, job.stages, _resources(options, len(tasks)))
     for task, records in pool.run(tasks, on_progress):
         for record in records:
             named[record.stage].done(record)
@@ -333,11 +327,23 @@ def _work(
     return stores
 
 
-def _resources(options: Options, tasks: int) -> list[Resources]:
-    devices = _devices(options.device)
+def _pool(job: Job, options: Options, layout: Layout, tasks: list[Task]) -> Pool | RayPool:
+    needed = {name for task in tasks for name in task.stages}
+    uses_gpu = any(stage.uses_gpu for stage in job.stages if stage.name in needed)
+    device = options.device if uses_gpu else "cpu"
+    if options.engine == "local":
+        return Pool(layout, job.stages, _resources(device, options.workers, len(tasks)))
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device {device}: on a Ray cluster each worker gets a GPU of its own: --device cuda")
+    from audioprep.engine.ray_pool import RayPool
+
+    return RayPool(layout, job.stages, device == "cuda", options.workers)
+
+
+def _resources(device: str, workers: int, tasks: int) -> list[Resources]:
+    devices = _devices(device)
     cores = cpu_cores()
-    workers = options.workers or (cores if options.device == "cpu" else len(devices))
-    workers = min(workers, tasks)
+    workers = min(workers or (cores if device == "cpu" else len(devices)), tasks)
     threads = max(1, math.ceil(cores / workers))
     return [Resources(devices[slot % len(devices)], threads) for slot in range(workers)]
 

@@ -77,6 +77,7 @@ class Stage(Protocol):
         settings: all that can change what comes out, as plain values; equal settings mean equal bytes.
         origin: plain values from which a later run can make the stage again.
         schema: the columns that it gives for each item.
+        uses_gpu: whether it computes on the device of its worker, where that is a GPU; else on CPU cores alone.
     """
 
     @property
@@ -90,6 +91,9 @@ class Stage(Protocol):
 
     @property
     def schema(self) -> pa.Schema: ...
+
+    @property
+    def uses_gpu(self) -> bool: ...
 
     @staticmethod
     def run(stages: Sequence[Any], entries: Sequence[Entry], resources: Resources) -> Iterator[tuple[str, Outcome]]:

@@ -57,9 +57,13 @@ class Encode:
     def schema(self) -> pa.Schema:
         return item_schema(self.column, self.spec)
 
+    @property
+    def uses_gpu(self) -> bool:
+        return self.spec.settings.get("device", "cpu") != "cpu"
+
     @staticmethod
     def run(stages: Sequence[Encode], entries: Sequence[Entry], resources: Resources) -> Iterator[tuple[str, Outcome]]:
-        lanes = [_Lane(stage, resources.device) for stage in stages]
+        lanes = [_Lane(stage, resources.device if stage.uses_gpu else "cpu") for stage in stages]
         meter = Meter()
         todo = [(row, entry) for row, entry in enumerate(entries) if not entry.problem]
         files = read_ahead([entry for _, entry in todo], [stage.spec for stage in stages], resources)

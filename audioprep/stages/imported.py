@@ -56,6 +56,10 @@ class ImportTokens:
         return {"tokens": self.tokens}
 
     @property
+    def uses_gpu(self) -> bool:
+        return False
+
+    @property
     def schema(self) -> pa.Schema:
         return item_schema(self.column, self.spec)
 

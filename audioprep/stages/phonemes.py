@@ -73,6 +73,10 @@ class Phonemize:
         return cls(**own | {"reading": _SETTINGS.validate_python(own["reading"], strict=False)}, column=column)
 
     @property
+    def uses_gpu(self) -> bool:
+        return False
+
+    @property
     def schema(self) -> pa.Schema:
         names = ["", "_languages", "_unread", *(["_sections"] if self.layout == "songbloom" else [])]
         return pa.schema([(self.column + name, pa.string()) for name in names])
@@ -151,6 +155,10 @@ class LyricItems:
     @property
     def origin(self) -> dict[str, Any]:
         return {}
+
+    @property
+    def uses_gpu(self) -> bool:
+        return False
 
     @property
     def schema(self) -> pa.Schema:

@@ -61,6 +61,10 @@ class TokenizeScores:
         return {"tokenizer": self.tokenizer, "tokenizer_settings": self.tokenizer_settings}
 
     @property
+    def uses_gpu(self) -> bool:
+        return False
+
+    @property
     def schema(self) -> pa.Schema:
         size = max(self.spec.vocabulary_sizes)
         ids = pa.uint8() if size <= 2**8 else pa.uint16() if size <= 2**16 else pa.int32()

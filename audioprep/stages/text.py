@@ -33,6 +33,10 @@ class ReadText:
         return {}
 
     @property
+    def uses_gpu(self) -> bool:
+        return False
+
+    @property
     def schema(self) -> pa.Schema:
         return pa.schema([(name, pa.string()) for name in (*TEXT_COLUMNS, "metadata", "split")])
 

@@ -53,6 +53,10 @@ class Digest:
         return {"version": self.version, "encoder": {"codebook_size": 256}}
 
     @property
+    def uses_gpu(self) -> bool:
+        return False
+
+    @property
     def schema(self) -> pa.Schema:
         columns = [("id", pa.string()), ("duration", pa.float64()), ("sample_rate", pa.int32())]
         columns += [("channels", pa.int32()), ("audio_tokens", array_type(pa.uint8(), 2)), ("num_frames", pa.int32())]
