@@ -67,10 +67,6 @@ class Changes:
     keep: list[PublicFile]
     delete: list[str]
 
-    @property
-    def anything(self) -> bool:
-        return bool(self.send or self.delete)
-
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
@@ -214,10 +210,11 @@ def _make(api: HfApi, target: Target, private: bool, create_pr: bool) -> str:
 
 def _commits(target: Target, changes: Changes) -> list[tuple[Sequence[PublicFile], Sequence[str]]]:
     """Cuts what is to be sent into commits: files with new names first, and all that changes what is there at last."""
-    last = [file for file in changes.send if file.path in target.files or file.path in (CARD, DESCRIPTION)]
-    new = [file for file in changes.send if file not in last]
     if len(changes.send) <= COMMIT_FILES:
-        return [(changes.send, changes.delete)] if changes.anything else []
+        return [(changes.send, changes.delete)] if changes.send or changes.delete else []
+    at_last = {*target.files, CARD, DESCRIPTION}
+    last = [file for file in changes.send if file.path in at_last]
+    new = [file for file in changes.send if file.path not in at_last]
     first = [(new[start : start + COMMIT_FILES], []) for start in range(0, len(new), COMMIT_FILES)]
     return [*first, *([(last, changes.delete)] if last or changes.delete else [])]
 

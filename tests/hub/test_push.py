@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hub_helpers import OPEN, cli, make_set, pushed, tree
 from hub_server import STRANGER, TOKEN, HubServer
-from huggingface_hub import DatasetCard
+from huggingface_hub import DatasetCard, constants
+from huggingface_hub.utils._http import reset_sessions
 
 import audioprep.hub.push
 from audioprep.cli.console import QuietConsole
@@ -266,6 +267,13 @@ def test_errors_say_what_to_do(
 def test_no_hub_at_all(hub: HubServer, tmp_path: Path) -> None:
     hub.close()
     with pytest.raises(SystemFault, match="alice/songs: cannot look at it"):
+        pushed(make_set(tmp_path / "out", 1))
+
+
+def test_offline(hub: HubServer, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    reset_sessions()
+    with pytest.raises(UsageError, match="HF_HUB_OFFLINE is set: unset it"):
         pushed(make_set(tmp_path / "out", 1))
 
 
