@@ -120,7 +120,7 @@ def test_a_bad_network_loses_nothing(store: str, bad_network: FaultyProxy, monke
     files = read_ahead.read_ahead(entries, [STAGE.spec], Resources())
     assert sum(len(list(file)) for file in files) == 6
     bad_network.choose = lambda method, path: "500" if method == "GET" else None
-    (file,) = read_ahead.read_ahead(entries[:1], [STAGE.spec], Resources())
+    files = read_ahead.read_ahead(entries[:1], [STAGE.spec], Resources())
     with pytest.raises(InputError) as caught:
-        list(file)
+        list(next(files))
     assert caught.value.reason is Reason.UNREADABLE and caught.value.uri == entries[0].uri
