@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 RENEW_SECONDS = 20.0
 STALE_SECONDS = 90.0
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0  # of a store; a local lock costs nothing to look at
 _UNKNOWN = "unknown"
 
 
@@ -59,12 +60,12 @@ def locked(place: Place, waiting: str | None = None) -> Iterator[Lease]:
     Raises:
         Held: it is not waited for, and another run holds it.
     """
-    take = _local if isinstance(place, Path) else _leased
+    watch = _Watch()
     with contextlib.ExitStack() as stack:
         told = False
         while True:
             try:
-                lease = stack.enter_context(take(place))  # pyright: ignore[reportArgumentType]
+                lease = stack.enter_context(_local(place) if isinstance(place, Path) else _leased(place, watch))
                 break
             except Held as error:
                 if waiting is None:
@@ -72,7 +73,7 @@ def locked(place: Place, waiting: str | None = None) -> Iterator[Lease]:
                 if not told:
                     logger.warning("%s: waits for another run (%s)", waiting, error)
                     told = True
-                time.sleep(POLL_SECONDS)
+                time.sleep(POLL_SECONDS / 5 if isinstance(place, Path) else POLL_SECONDS)
         yield lease
 
 
@@ -105,9 +106,9 @@ def _local(place: Path) -> Iterator[Lease]:
 
 
 @contextlib.contextmanager
-def _leased(place: UPath) -> Iterator[Lease]:
+def _leased(place: UPath, watch: _Watch) -> Iterator[Lease]:
     lease = _StoreLease(place)
-    lease.acquire()
+    lease.acquire(watch)
     renewing = threading.Thread(target=lease.keep, daemon=True)
     renewing.start()
     try:
@@ -140,6 +141,23 @@ class _Found:
             return cls(info, {})
 
 
+@dataclass
+class _Watch:
+    """What a run that waits has seen of a lock. So it asks one question a look, until the lock changes."""
+
+    found: _Found | None = None
+    since: float = 0.0
+
+    def still_held(self, place: UPath) -> bool:
+        if self.found is None or time.monotonic() - self.since > STALE_SECONDS:
+            return False
+        try:
+            info = asked(place, lambda: place.fs.info(place.path))
+        except FileNotFoundError:
+            return False
+        return info == self.found.info
+
+
 class _StoreLease(Lease):
     def __init__(self, place: UPath) -> None:
         self._place = place
@@ -150,14 +168,16 @@ class _StoreLease(Lease):
         self._lost: str | None = None
         self.ended = threading.Event()
 
-    def acquire(self) -> None:
-        found: _Found | None = None
+    def acquire(self, watch: _Watch) -> None:
+        if watch.found and watch.still_held(self._place):
+            raise Held(watch.found.who)
         if not self._write(mode="create"):
             found = _Found.at(self._place)
             if found is None:
                 raise Held(f"{_UNKNOWN}, and has just ended")
             if found.token != self._token:  # not a write of ours whose answer was lost
                 if not _is_stale(self._place, found):
+                    watch.found, watch.since = found, time.monotonic()
                     raise Held(f"{found.who}; if it has died, its lock is free {STALE_SECONDS:.0f} s later")
                 self._take_over(found)
         found = _Found.at(self._place)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -184,6 +185,7 @@ class Beside:
 
 
 def _run_beside(pipe: Connection, corpus: Path, out: Place, options: dict[str, Any]) -> None:
+    forkserver._forkserver.ensure_running = lambda: None  # the one that has forked this process does for its workers
     context = QuickContext()
     multiprocessing.get_context = lambda method=None: context  # type: ignore[assignment,return-value]
     try:

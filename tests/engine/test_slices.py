@@ -9,7 +9,6 @@ from engine_helpers import Beside, all_bytes, make_corpus, make_job, processed, 
 
 from audioprep.engine.layout import Layout, Slice
 from audioprep.errors import UsageError
-from audioprep.storage.lock import locked
 from audioprep.storage.places import Place, to_place
 
 
@@ -80,17 +79,11 @@ def test_what_a_living_slice_forbids(corpus: Path, expected: dict[str, bytes], o
     assert not scratch.exists()
 
 
-def test_a_slice_waits_while_another_plans(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    out = tmp_path / "out"
-    with locked_folder(out):
+def test_a_slice_waits_while_another_plans(corpus: Path, out: Place):
+    with Layout(out).lock():
         run = Beside(corpus, out, slice=Slice(1, 2))
         assert not run.wait(1.0)
     assert isinstance(run.result(), dict)
-
-
-def locked_folder(out: Path):
-    (out / ".audioprep").mkdir(parents=True)
-    return locked(out / ".audioprep/lock")
 
 
 def test_overwrite_is_of_the_whole(corpus: Path, tmp_path: Path):

@@ -19,6 +19,7 @@ from audioprep.engine.layout import Layout
 from audioprep.engine.run import Options, preview, recorded_stages
 from audioprep.errors import SystemFault, UsageError
 from audioprep.storage import places
+from audioprep.storage.files import read_bytes
 from audioprep.storage.lock import locked
 from audioprep.storage.places import to_place
 
@@ -155,7 +156,7 @@ def test_a_run_that_lost_its_lease_stops(
     bad_network.choose = take_over
     with pytest.raises(SystemFault, match=r"another run has taken over \(process 7 on elsewhere\)"):
         run_job(make_job(corpus, out), part_size=1)
-    assert b"of another" in (out / ".audioprep/lock").fs.cat_file((out / ".audioprep/lock").path)
+    assert b"of another" in read_bytes(out / ".audioprep/lock")
 
 
 def test_a_bad_network_loses_nothing(

@@ -13,7 +13,7 @@ from audioprep.storage.fields import PlaceField
 class Settings(CommandSettings):
     out: PlaceField = Path("here")
     local: Path | None = None
-    root: list[Path] = Field([])
+    root: list[Path] = Field(default=[])
 
 
 def test_a_place_is_a_path_or_a_url() -> None:
