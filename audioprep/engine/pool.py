@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
+from audioprep.engine.layout import Layout
 from audioprep.engine.store import Record
 from audioprep.engine.worker import Broken, Done, Progress, Task, work
 from audioprep.errors import SystemFault
@@ -36,7 +36,7 @@ class Pool:
     """A fixed number of worker slots over one output folder.
 
     Args:
-        out: the output folder.
+        layout: of the output folder.
         stages: what the workers run.
         resources: one a worker; their number is the number of workers.
         stall_seconds: silence after which a worker counts as hung.
@@ -48,12 +48,12 @@ class Pool:
 
     def __init__(
         self,
-        out: Path,
+        layout: Layout,
         stages: tuple[Stage, ...],
         resources: list[Resources],
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
-        self._out = out
+        self._layout = layout
         self._stages = stages
         self._resources = resources
         self._stall_seconds = stall_seconds
@@ -113,7 +113,7 @@ class Pool:
 
     def _start(self, slot: int, task: Task, attempt: int) -> _Worker:
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._out, self._stages, self._resources[slot])
+        arguments = (theirs, self._layout, self._stages, self._resources[slot])
         process = self._context.Process(target=work, args=arguments, name=f"worker-{slot}", daemon=False)
         with _one_thread_each():
             process.start()

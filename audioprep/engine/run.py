@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -160,6 +160,8 @@ def run(job: Job, options: Options, observer: Observer) -> dict[str, Any]:
         KeyboardInterrupt: what was committed stays.
     """
     check_splits(job.shards.splits)
+    if options.engine == "ray":  # the current folder of another machine is another
+        job = replace(job, out=job.out.absolute())
     layout = Layout(job.out)
     with layout.lock():
         if options.overwrite:
@@ -282,12 +284,12 @@ def _pool(job: Job, options: Options, layout: Layout, tasks: list[Task]) -> Pool
     uses_gpu = any(stage.uses_gpu for stage in job.stages if stage.name in needed)
     device = options.device if uses_gpu else "cpu"
     if options.engine == "local":
-        return Pool(layout.out, job.stages, _resources(device, options.workers, len(tasks)))
+        return Pool(layout, job.stages, _resources(device, options.workers, len(tasks)))
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device {device}: on a Ray cluster each worker gets a GPU of its own: --device cuda")
     from audioprep.engine.ray_pool import RayPool
 
-    return RayPool(layout.out, job.stages, device == "cuda", options.workers)
+    return RayPool(layout, job.stages, device == "cuda", options.workers)
 
 
 def _resources(device: str, workers: int, tasks: int) -> list[Resources]:

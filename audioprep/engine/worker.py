@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from audioprep.corpus.entry import Entry
 from audioprep.engine.layout import Layout
@@ -71,16 +70,15 @@ class Worker:
     """Runs tasks one after the other, with what the stages keep from one to the next: models that are loaded.
 
     Args:
-        out: the output folder.
+        layout: of the output folder.
         stages: what can be in a task.
         resources: what it has.
         send: takes its messages.
     """
 
     def __init__(
-        self, out: Path, stages: tuple[Stage, ...], resources: Resources, send: Callable[[Message], None]
+        self, layout: Layout, stages: tuple[Stage, ...], resources: Resources, send: Callable[[Message], None]
     ) -> None:
-        layout = Layout(out)
         self._stores = {stage.name: Store(layout, stage) for stage in stages}
         self._resources = resources
         self._reporter = _Reporter(send)
@@ -121,11 +119,11 @@ class Worker:
         reporter.flush()
 
 
-def work(pipe: Connection, out: Path, stages: tuple[Stage, ...], resources: Resources) -> None:
+def work(pipe: Connection, layout: Layout, stages: tuple[Stage, ...], resources: Resources) -> None:
     """The main function of a worker process: runs tasks until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _die_with_parent()
-    worker = Worker(out, stages, resources, pipe.send)
+    worker = Worker(layout, stages, resources, pipe.send)
     while True:
         try:
             task: Task = pipe.recv()
