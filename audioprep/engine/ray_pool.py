@@ -116,7 +116,7 @@ class _Hello:
     node: str
     host: str
     version: str
-    token: str | None  # that it has read in the output folder
+    sees_out: bool  # the same output folder as the pool
 
 
 # Ray restarts no actor and repeats no call: the pool does, as it wants the part of a crashed actor done with every
@@ -126,17 +126,17 @@ class _Actor:
     """A worker in an actor: tasks run on a thread of their own, so that their messages can be fetched meanwhile."""
 
     def __init__(self, layout: Layout, stages: tuple[Stage, ...], resources: Resources) -> None:
-        self._token = _token_path(layout)
+        self._layout = layout
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._worker = Worker(layout, stages, resources, self._messages.put)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="worker")
 
-    def hello(self) -> _Hello:
+    def hello(self, token: str) -> _Hello:
         try:
-            token = self._token.read_text()
+            sees = _token_path(self._layout, token).read_text() == token
         except OSError:
-            token = None
-        return _Hello(ray.get_runtime_context().get_node_id(), socket.gethostname(), version("audioprep"), token)
+            sees = False
+        return _Hello(ray.get_runtime_context().get_node_id(), socket.gethostname(), version("audioprep"), sees)
 
     def exchange(self, task: Task | None) -> list[Message]:
         """Begins a task, if there is one, and gives messages: those of a second, or all up to the end of a task."""
@@ -174,7 +174,7 @@ class RayPool:
     """The pool of `audioprep.engine.pool`, on a Ray cluster.
 
     Args:
-        layout: of the output folder, which all machines see.
+        layout: of the output folder, which all machines see by the same absolute path.
         stages: what the workers run.
         gpu: whether a worker needs a GPU.
         workers: their number; 0: as many as the cluster has GPUs or CPU cores, also where it grows.
@@ -215,7 +215,7 @@ class RayPool:
             UsageError: the cluster has no GPU where one is needed, or a machine does not see the output folder.
             SystemFault: a worker says that the run cannot go on, or a part has killed every worker that tried it.
         """
-        waiting = deque(map(_Attempt, tasks))
+        waiting = deque(_Attempt(task) for task in tasks)
         with connected(), _shared_token(self._layout) as token:
             try:
                 looked = -math.inf
@@ -225,7 +225,7 @@ class RayPool:
                     now = time.monotonic()
                     if now - looked > GROW_SECONDS:
                         looked, share = now, self._share()
-                    self._start(share, len(waiting))
+                    self._start(share, len(waiting), token)
                     if began and (self.workers or now - began > NO_ROOM_SECONDS):
                         began = 0.0
                         if not self.workers:
@@ -239,7 +239,7 @@ class RayPool:
                         member.last_sign = now if found or member.hello is None else member.last_sign
                         task = None
                         if member.hello is None:
-                            member.hello = _welcome(found, token, self._layout.out)
+                            member.hello = _welcome(found, self._layout)
                             self._failed_starts = 0
                             found = []
                         for message in found:
@@ -275,7 +275,7 @@ class RayPool:
             )
         return share
 
-    def _start(self, share: Share, waiting: int) -> None:
+    def _start(self, share: Share, waiting: int, token: str) -> None:
         """Asks for as many actors as there is room and work for; the cluster starts them when it can."""
         busy = sum(member.attempt is not None for member in self._members)
         environment = dict.fromkeys(ONE_THREAD_EACH, "1")
@@ -283,7 +283,7 @@ class RayPool:
             actor_class: Any = _Actor
             needs = {"num_cpus": share.cpus, "num_gpus": share.gpus, "runtime_env": {"env_vars": environment}}
             actor = actor_class.options(**needs).remote(self._layout, self._stages, share.resources)
-            self._members.append(_Member(actor, actor.hello.remote()))
+            self._members.append(_Member(actor, actor.hello.remote(token)))
 
     def _ready(self) -> list[_Member]:
         calls = {member.call: member for member in self._members}
@@ -348,14 +348,15 @@ def _said(error: RayError | None) -> str:
     return found[1] if found else text
 
 
-def _token_path(layout: Layout) -> Place:
-    return layout.private / "cluster"
+def _token_path(layout: Layout, token: str) -> Place:
+    return layout.private / f"cluster-{token}"
 
 
 @contextlib.contextmanager
 def _shared_token(layout: Layout) -> Iterator[str]:
     """A word in the output folder, by which an actor knows that its machine sees the same folder."""
-    token, path = uuid.uuid4().hex, _token_path(layout)
+    token = uuid.uuid4().hex
+    path = _token_path(layout, token)
     path.write_text(token)
     try:
         yield token
@@ -363,15 +364,15 @@ def _shared_token(layout: Layout) -> Iterator[str]:
         path.unlink(missing_ok=True)
 
 
-def _welcome(hello: _Hello, token: str, out: Place) -> _Hello:
+def _welcome(hello: _Hello, layout: Layout) -> _Hello:
     """
     Raises:
         UsageError: the actor's machine cannot take part.
     """
-    if hello.token != token:
+    if not hello.sees_out:
         raise UsageError(
-            f"{out}: the machine {hello.host} does not see it. With --engine ray, --out has to lie on storage that all "
-            "machines share, or be a URL (s3://…), and sources likewise."
+            f"{layout.out}: the machine {hello.host} does not see it. With --engine ray, --out has to lie on storage "
+            "that all machines share, or be a URL (s3://…), and sources likewise."
         )
     if hello.version != version("audioprep"):
         ours = version("audioprep")

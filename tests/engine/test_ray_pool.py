@@ -17,6 +17,7 @@ import pytest
 from engine_helpers import HERE, data_bytes, make_corpus, make_job, processed, run_job
 
 from audioprep.engine import ray_pool
+from audioprep.engine.layout import Layout
 from audioprep.engine.ray_pool import Share, share_of
 from audioprep.errors import SystemFault, UsageError
 
@@ -93,15 +94,15 @@ def test_faults_stop_the_run_with_their_message(corpus: Path, tmp_path: Path, mo
         SystemFault, match=r"part 1 \(from .*004.wav\) has ended 3 workers, the last \(Worker unexpectedly exits"
     ):
         run_job(make_job(corpus, tmp_path / "out"), engine="ray", workers=1)
-    monkeypatch.setattr(ray_pool, "_token_path", lambda out: out / f"of-process-{os.getpid()}")
+    monkeypatch.setattr(ray_pool, "_token_path", lambda layout, token: layout.out / f"of-process-{os.getpid()}")
     with pytest.raises(
         UsageError, match=r"out: the machine .* does not see it. With --engine ray, --out has to lie on"
     ):
         run_job(make_job(corpus, tmp_path / "out"), engine="ray", workers=1)
     monkeypatch.undo()
     with pytest.raises(UsageError, match="the Ray cluster has no GPU"):
-        next(ray_pool.RayPool(tmp_path / "out", (), gpu=True).run([], print))
-    assert not (tmp_path / "out/.audioprep/cluster").exists()
+        next(ray_pool.RayPool(Layout(tmp_path / "out"), (), gpu=True).run([], print))
+    assert not [*(tmp_path / "out/.audioprep").glob("cluster-*")]
 
 
 def test_no_worker_outlives_an_interrupted_run(corpus: Path, tmp_path: Path):
