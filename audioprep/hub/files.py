@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audioprep.errors import UsageError
-from audioprep.shards.dataset import Dataset
+from audioprep.shards.dataset import SHARD_NAME, Dataset
 
 CARD = "README.md"
 DESCRIPTION = "dataset.json"
@@ -18,7 +18,6 @@ FAILURES = "failures.parquet"
 
 # A repository is not trusted: what is not named like one of these is never written to a disk, nor deleted there.
 # Splits and shards are named by `audioprep.shards.split` and `audioprep.engine.assemble`.
-SHARD_NAME = re.compile(r"data/(?P<split>\w+)-\d{5,}\.(?P<suffix>parquet|tar)", re.ASCII)
 _INDEX_NAME = re.compile(r"index/\w+-\d{5,}\.parquet", re.ASCII)
 _SIDE_NAME = re.compile(r"tokenizer\.json|[a-z][a-z0-9_]*\.vocab\.txt", re.ASCII)
 

@@ -22,8 +22,8 @@ from pydantic import BaseModel, Field, ValidationError
 from audioprep.engine.commit import read_json, sha256_of
 from audioprep.errors import UsageError
 from audioprep.hub.client import Repository, hub_errors
-from audioprep.hub.files import CARD, DESCRIPTION, FAILURES, SHARD_NAME, is_ours, is_side_file
-from audioprep.shards.dataset import SCHEMA_VERSION, Dataset
+from audioprep.hub.files import CARD, DESCRIPTION, FAILURES, is_ours, is_side_file
+from audioprep.shards.dataset import SCHEMA_VERSION, SHARD_NAME, Dataset
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

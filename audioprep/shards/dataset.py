@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,8 @@ from audioprep.storage.places import Place, to_place
 from audioprep.storage.transfer import read_bytes
 
 SCHEMA_VERSION = 1
+SHARD_NAME = re.compile(r"data/(?P<split>\w+)-\d{5,}\.(?P<suffix>parquet|tar)")
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,4 +117,13 @@ def open_dataset(folder: str | Place) -> Dataset:
         raise UsageError(f"{path}: cannot be read: {error}. Run the command that made it once more.") from error
     if version > SCHEMA_VERSION:
         raise UsageError(f"{path}: has schema version {version}: this audioprep knows {SCHEMA_VERSION}. Update it.")
+    if not isinstance(folder, Path):
+        _refuse_escapes(path, description["shards"])
     return Dataset(folder, description)
+
+
+def _refuse_escapes(path: Place, shards: list[dict[str, Any]]) -> None:
+    """Copies are kept under these names: a description from elsewhere must not choose where."""
+    for shard in shards:
+        if not (SHARD_NAME.fullmatch(shard["path"]) and _SHA256.fullmatch(shard["sha256"])):
+            raise UsageError(f"{path}: lists a shard {shard['path']!r} ({shard['sha256']!r}), as no shard set has")

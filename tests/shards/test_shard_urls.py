@@ -142,6 +142,17 @@ def test_a_shard_that_is_not_as_described(sets: Sets, harm: Callable[[str], None
         batches(url, num_workers=workers)
 
 
+@pytest.mark.parametrize("hostile", [{"path": "data/../../../x.parquet"}, {"sha256": "../" * 20}])
+def test_a_description_does_not_choose_where_copies_are_kept(sets: Sets, hostile: dict[str, str]):
+    _, url = sets("parquet")
+    place = UPath(f"{url}/dataset.json", use_listings_cache=False)
+    description = json.loads(place.read_text())
+    description["shards"][0] |= hostile
+    place.write_text(json.dumps(description))
+    with pytest.raises(UsageError, match="as no shard set has"):
+        open_dataset(url)
+
+
 def test_a_set_that_is_not_there(bucket: str):
     for url in (f"{bucket}/nothing", "s3://no-such-bucket-here/set"):
         with pytest.raises(UsageError, match="holds no dataset.json"):
