@@ -42,7 +42,7 @@ def write(folder: Path, rows: Any, spec: dict[str, Any] = SPEC, splits: tuple[st
         path = f"data/{split}-00000.parquet"
         (folder / "data").mkdir(parents=True, exist_ok=True)
         pq.write_table(to_table(part, schema), folder / path)
-        shards.append({"path": path, "split": split, "rows": len(part)})
+        shards.append({"path": path, "split": split, "rows": len(part), "sha256": ""})
     columns = {field.name: str(field.type) for field in schema}
     description = {"schema_version": 1, "storage": "parquet", "encoders": {"clap_embedding": spec}, "columns": columns}
     (folder / "dataset.json").write_text(json.dumps(description | {"shards": shards, "totals": {}}))
