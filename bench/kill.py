@@ -33,7 +33,8 @@ def start(out: Path, storage: str, workers: int, kill: str = "") -> subprocess.P
     """Starts a run in a process group of its own; `kill` is a named point (see tests/engine/kill_points)."""
     options = ["--workers", str(workers), "--part-size", "2", "--format", storage, "--splits", "train=0.7,test=0.3"]
     command = [sys.executable, "-m", "audioprep", "tokenize", str(sample_folder()), "--out", str(out), *options, "-q"]
-    environment = os.environ | {"PYTHONPATH": str(KILL_POINTS), "AUDIOPREP_KILL": kill}
+    path = os.pathsep.join([str(KILL_POINTS), str(KILL_POINTS.parents[2])])
+    environment = os.environ | {"PYTHONPATH": path, "AUDIOPREP_KILL": kill}
     return subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

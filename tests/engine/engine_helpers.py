@@ -196,7 +196,8 @@ def _run_beside(pipe: Connection, corpus: Path, out: Place, options: dict[str, A
 
 def start(corpus: Path, out: Place, *arguments: str, kill: str = "") -> subprocess.Popen[str]:
     """Starts a run of `make_job` in a process group of its own."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(KILL_POINTS), str(HERE)]), "AUDIOPREP_KILL": kill}
+    path = os.pathsep.join(map(str, (KILL_POINTS, HERE, HERE.parents[1])))
+    environment = os.environ | {"PYTHONPATH": path, "AUDIOPREP_KILL": kill}
     command = [sys.executable, str(HERE / "engine_helpers.py"), str(corpus), str(out), *arguments]
     return subprocess.Popen(
         command, env=environment, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
