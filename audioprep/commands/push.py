@@ -19,6 +19,7 @@ from audioprep.hub.licences import Survey, license_metadata, restriction, survey
 from audioprep.hub.push import Changes, Target, compare, look, send
 from audioprep.shards.card import Published, data_card
 from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.storage.fields import PlaceField
 
 Allowed = Literal["restricted", "unlicensed", "paths"]
 
@@ -26,7 +27,7 @@ Allowed = Literal["restricted", "unlicensed", "paths"]
 class Settings(CommandSettings):
     """Settings of `audioprep push`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     repository: str = Field(description="Data set on the Hub: org/name. It is made where it is not there.")
     public: bool = Field(False, description="Everyone may read it. Default: private.")
     revision: str | None = Field(None, description="Branch, which is made where it is not there. Default: main.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from audioprep.commands.base import CommandSettings, Console, Summary
@@ -13,12 +11,13 @@ from audioprep.commands.midi import remade_job
 from audioprep.engine.run import recorded_stages
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import Dataset, open_dataset
+from audioprep.storage.fields import PlaceField
 
 
 class Settings(CommandSettings):
     """Settings of `audioprep retry`."""
 
-    out: Path = Field(description="Folder of the shard set.")
+    out: PlaceField = Field(description="Folder of the shard set, or its URL.")
     workers: int = Field(0, ge=0, description="Processes; 0: one a CPU core, or one a GPU.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     isolated: bool = Field(False, description="Decode each file in a process of its own.")

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import SHARD_NAME, Dataset
@@ -61,36 +60,30 @@ def is_side_file(path: str) -> bool:
     return _SIDE_NAME.fullmatch(path) is not None
 
 
-def index_of(folder: Path, shard: dict[str, Any]) -> Path:
-    """The index of a tar."""
-    return folder / "index" / f"{Path(shard['path']).stem}.parquet"
-
-
 def public_files(dataset: Dataset, failures: bool) -> Iterator[PublicFile]:
     """The files of a shard set but for its card; its description is the last one.
 
     Raises:
         UsageError: one of them is not there, or not as `dataset.json` has it.
     """
-    folder = dataset.folder
     for shard in dataset.shards():
-        path = folder / shard["path"]
-        if not path.is_file() or path.stat().st_size != shard["bytes"]:
+        file = dataset.shard(shard)
+        if not file.path.is_file() or file.path.stat().st_size != shard["bytes"]:
             raise UsageError(
-                f"{path}: is not there, or not as long as dataset.json says. Run the command that made the set again: "
-                "it puts its shards together anew."
+                f"{file.path}: is not there, or not as long as dataset.json says. Run the command that made the set "
+                "again: it puts its shards together anew."
             )
-        yield PublicFile(shard["path"], path, shard["bytes"], shard["sha256"])
+        yield PublicFile(shard["path"], file.path, shard["bytes"], shard["sha256"])
         if dataset.storage == "webdataset":
-            yield _local(folder, index_of(folder, shard))
-    for path in sorted(folder.iterdir()):
-        if is_side_file(path.name) or (failures and path.name == FAILURES):
-            yield _local(folder, path)
-    yield _local(folder, folder / DESCRIPTION)
+            yield _file(f"index/{file.index.name}", file.index)
+    for name in sorted(path.name for path in dataset.folder.iterdir()):
+        if is_side_file(name) or (failures and name == FAILURES):
+            yield _file(name, dataset.file(name))
+    yield _file(DESCRIPTION, dataset.file(DESCRIPTION))
 
 
-def _local(folder: Path, path: Path) -> PublicFile:
+def _file(name: str, path: Path) -> PublicFile:
     try:
-        return PublicFile(path.relative_to(folder).as_posix(), path, path.stat().st_size)
+        return PublicFile(name, path, path.stat().st_size)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}. Run the command that made the set again.") from error

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
 
-from audioprep.hub.files import index_of
 from audioprep.shards.dataset import Dataset
 from audioprep.storage.places import is_url
 
@@ -149,14 +148,14 @@ def license_metadata(licenses: Sequence[str]) -> dict[str, str]:
 
 def _licenses_and_uris(dataset: Dataset) -> Iterator[tuple[str | None, str | None]]:
     for shard in dataset.shards():
-        path = dataset.folder / shard["path"]
+        file = dataset.shard(shard)
         if dataset.storage == "parquet":
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(columns=["license", "uri"]):
+            with pq.ParquetFile(file.path) as parquet:
+                for batch in parquet.iter_batches(columns=["license", "uri"]):
                     yield from zip(batch["license"].to_pylist(), batch["uri"].to_pylist(), strict=True)
             continue
-        places = pq.read_table(index_of(dataset.folder, shard), columns=["json_offset", "json_size"])
-        with open(path, "rb") as tar:
+        places = pq.read_table(file.index, columns=["json_offset", "json_size"])
+        with open(file.path, "rb") as tar:
             for place in places.to_pylist():
                 tar.seek(place["json_offset"])
                 item = json.loads(tar.read(place["json_size"]))

@@ -115,9 +115,9 @@ def test_damaged_results_are_found_and_redone(damage: str, corpus: Path, tmp_pat
     data[len(data) // 2] ^= 1
     match damage:
         case "truncated":
-            part.write_bytes(data[:-1])
+            part.write_bytes(bytes(data[:-1]))
         case "flipped":
-            part.write_bytes(data)
+            part.write_bytes(bytes(data))
         case "removed":
             part.unlink()
     run_job(make_job(corpus, out), check="sha256" if damage == "flipped" else "size")
