@@ -44,7 +44,7 @@ def corpus(tmp_path: Path) -> Path:
 
 def actors() -> list[psutil.Process]:
     """The processes of actors that this process has started."""
-    return [child for child in psutil.Process().children(recursive=True) if "ray::_Actor" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children(recursive=True) if child.name().startswith("ray::_Actor")]
 
 
 @pytest.mark.usefixtures("cluster")
