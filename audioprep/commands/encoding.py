@@ -155,7 +155,7 @@ def run_job(settings: ShardSetSettings, job: Job, options: Options, console: Con
         "num_frames": totals["num_frames"],
         "splits": {name: split["rows"] for name, split in totals["splits"].items()},
         # Of this run; without work there is nothing to say.
-        **{name: totals[name] for name in ("encoder_busy", "bottleneck", "throughput") if totals[name]},
+        **{name: totals[name] for name in ("encoder_busy", "bottleneck", "inputs_per_worker_second") if totals[name]},
     }
 
 

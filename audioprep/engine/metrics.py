@@ -59,7 +59,7 @@ class Meter:
     @property
     def summary(self) -> dict[str, Any]:
         """What is said of a run at its end."""
-        return {"encoder_busy": self.busy, "bottleneck": self.bottleneck, "throughput": self.throughput}
+        return {"encoder_busy": self.busy, "bottleneck": self.bottleneck, "inputs_per_worker_second": self.throughput}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ Place = Path | UPath
 
 RETRIES = 6  # with the pauses below: half a minute, which is longer than most stores throttle
 HTTP = ("http", "https")
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http", "hf": "codecs"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http", "hf": "hub"}
 
 
 def is_url(text: str) -> bool:

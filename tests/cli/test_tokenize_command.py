@@ -103,7 +103,7 @@ def test_the_same_command_again_does_nothing(everything: tuple[Result, Path, dic
     assert plan.json["earlier_parts_done"] == plan.json["earlier_parts"] > 0 == plan.json["new_inputs"]
     again = cli("tokenize", folder, folder / "vanished.csv", "--out", out, "--json", "--quiet")
     assert again.code == result.code
-    of_the_run = {"encoder_busy", "bottleneck", "throughput"}
+    of_the_run = {"encoder_busy", "bottleneck", "inputs_per_worker_second"}
     assert again.json == {name: value for name, value in result.json.items() if name not in of_the_run}
 
 

@@ -52,7 +52,7 @@ def test_the_figures_of_a_run(tmp_path: Path):
     assert (found["inputs"], found["parts"], found["parts_done"], found["parts_redone_total"]) == (10, 3, 3, 1)
     assert found['stage_items_total stage="digest"'] == 10
     assert found["encoder_busy_ratio"] == totals["encoder_busy"] == 1
-    assert totals["bottleneck"] == "encoder" and totals["throughput"].keys() == {"text", "digest"}
+    assert totals["bottleneck"] == "encoder" and totals["inputs_per_worker_second"].keys() == {"text", "digest"}
     assert found["workers"] == 0 and found["audio_seconds_total"] > 0.9
     assert found["start_timestamp_seconds"] <= found["last_success_timestamp_seconds"]
     assert found["last_success_timestamp_seconds"] <= found["heartbeat_timestamp_seconds"]
