@@ -198,3 +198,26 @@ def test_datasets_reads_what_was_pushed(hub: HubServer, environment: dict[str, s
     ]
     assert len(expected) == 8
     assert [json.loads(line) for line in done.stdout.splitlines()] == [expected] * 4
+
+
+LOAD = """
+import json
+from audioprep.shards.loader import ShardLoader
+for name in ("alice/songs", "alice/songs@v1"):
+    batches = ShardLoader(f"hf://datasets/{name}", batch_size=3, shuffle=False, num_workers=1)
+    print(json.dumps([id for batch in batches for id in batch["id"]]))
+"""
+
+
+def test_the_loader_reads_what_was_pushed(hub: HubServer, environment: dict[str, str], tmp_path: Path) -> None:
+    made = make_set(tmp_path / "made", 2)
+    pushed(made, revision="v1")
+    pushed(make_set(tmp_path / "made", 3))
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        env=environment | {"AUDIOPREP_CACHE": str(tmp_path / "kept")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    dataset = open_dataset(made)
+    ids = [table.column("id").to_pylist() for shard in dataset.shards("train") for table in read_tables(dataset, shard)]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [ids[0] + ids[1], ids[0]]
