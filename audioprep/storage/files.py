@@ -59,15 +59,9 @@ def asked(place: Place, call: Callable[[], T]) -> T:
 
 
 def read_bytes(place: Place) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        FileNotFoundError: it is not there.
-    """
-    if isinstance(place, Path):
-        return place.read_bytes()
-    at_once = {"max_concurrency": 1} if "s3" in place.fs.protocol else {}  # else s3fs asks for the size first
-    return _bytes(asked(place, lambda: place.fs.cat_file(place.path, **at_once)))
+    """The bytes of a small file; raises as `errors_told` does."""
+    with errors_told(place):
+        return transfer.read_bytes(place)
 
 
 def read_many(places: Iterable[Place]) -> Iterator[tuple[Place, bytes]]:

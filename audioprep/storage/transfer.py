@@ -103,7 +103,8 @@ def read_bytes(source: Place) -> bytes:
         return source.read_bytes()
     fs, path = _store(source)
     fs.invalidate_cache()  # the Hub's keeps what it has seen
-    return retried(lambda: fs.cat_file(path))
+    at_once = {"max_concurrency": 1} if "s3" in fs.protocol else {}  # else s3fs asks for the size first
+    return retried(lambda: fs.cat_file(path, **at_once))
 
 
 def upload(source: Path, target: UPath) -> None:
