@@ -162,11 +162,22 @@ def test_kills_and_workers_change_nothing(corpus: Path, tmp_path: Path, monkeypa
         return {path.name: path.read_bytes() for path in [*(out / "data").iterdir(), out / "jacappella.jsonl"]}
 
     def arguments(out: Path, workers: int) -> list[Any]:
-        return ["jacappella", corpus, "--no-download", "--out", out, "--workers", workers, "-q"]
+        return [
+            "jacappella",
+            corpus,
+            "--no-download",
+            "--out",
+            out,
+            "--encoder",
+            "fingerprint",
+            "--workers",
+            workers,
+            "-q",
+        ]
 
     assert audioprep(*arguments(tmp_path / "whole", 1)) == 0
     monkeypatch.setenv("PYTHONPATH", str(KILL_POINTS), prepend=os.pathsep)
-    for point in ("torn:*/jacappella.jsonl", "after:*/columns/audio_tokens*.parquet", "before:*/data/*.parquet"):
+    for point in ("torn:*/jacappella.jsonl", "after:*/columns/fingerprint*.parquet", "before:*/data/*.parquet"):
         command = [sys.executable, "-m", "audioprep", *map(str, arguments(tmp_path / "killed", 2))]
         killed = subprocess.run(
             command,
