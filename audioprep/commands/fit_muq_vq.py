@@ -22,12 +22,13 @@ from audioprep.encoders import muq
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import resolve_device
 from audioprep.encoders.vq import Distance, save_codebook
-from audioprep.engine.commit import atomic_path, digest, sweep
+from audioprep.engine.commit import atomic_path, digest
 from audioprep.errors import InputError, Reason, UsageError
 from audioprep.stages.base import Resources
 from audioprep.stages.batches import Batches, Item
 from audioprep.stages.read_ahead import read_ahead
 from audioprep.storage.fields import PlaceField
+from audioprep.storage.files import remove_folder
 from audioprep.storage.places import Place
 from audioprep.storage.publish import publishing_file, working_path
 
@@ -86,7 +87,7 @@ def run(settings: Settings, console: Console) -> Summary:
             scratch = out.with_name(out.name + ".scratch")  # the cache may be on another disk
             with atomic_path(out, scratch) as path:
                 save_codebook(fit.codewords, facts | asdict(report), path)
-            sweep(scratch)
+            remove_folder(scratch)
         if settings.plot:
             _plot(settings.plot, np.array(fit.history), counts)
         _checkpoint(folder, rows, settings).unlink(missing_ok=True)
@@ -134,7 +135,7 @@ def _open_cache(settings: Settings, spec: EncoderSpec) -> Iterator[tuple[Path, F
         with FileLock(folder / "lock", timeout=0):
             assert spec.dim
             yield folder, FrameCache(folder, spec.dim)
-            sweep(folder / "scratch")
+            remove_folder(folder / "scratch")
     except Timeout as error:
         raise UsageError(f"{folder}: another run is writing here; wait for it, or choose another --cache") from error
 

@@ -14,12 +14,13 @@ from pydantic import Field
 
 from audioprep.commands.base import Console, Summary
 from audioprep.commands.encoding import RunSettings, check_column, plan_encoders, run_encoders
-from audioprep.engine.commit import atomic_path, sweep
+from audioprep.engine.commit import atomic_path
 from audioprep.engine.layout import Layout as OutLayout
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import Dataset, open_dataset
 from audioprep.shards.tables import read_tables
 from audioprep.stages.phonemes import Layout, Phonemize
+from audioprep.storage.files import remove_folder
 from audioprep.storage.places import Place
 from audioprep.text.g2p.inventory import find_inventory
 from audioprep.text.g2p.japanese import Form
@@ -172,5 +173,5 @@ def write_vocabulary(out: Place, column: str) -> tuple[Place, _Found]:
     path, scratch = out / f"{column}.vocab.txt", OutLayout(out).scratch
     with atomic_path(path, scratch) as temporary:
         temporary.write_text("".join(f"{symbol}\n" for symbol in sorted(found.symbols)), encoding="utf-8")
-    sweep(scratch)
+    remove_folder(scratch)
     return path, found

@@ -17,8 +17,9 @@ from audioprep.commands.base import Console, CorpusSettings, Summary
 from audioprep.corpus.entry import Entry, is_lyric_file
 from audioprep.corpus.lyrics import scan_lyrics
 from audioprep.corpus.sidecars import read_text
-from audioprep.engine.commit import atomic_path, sweep
+from audioprep.engine.commit import atomic_path
 from audioprep.errors import InputError, Reason, UsageError
+from audioprep.storage.files import remove_folder
 from audioprep.text.findings import Finding
 from audioprep.text.heartmula import normalize_lyrics, normalize_tags
 from audioprep.text.song_structure import song_structure
@@ -112,4 +113,4 @@ def _report(path: Path | None) -> Iterator[Callable[[Entry, Finding], None]]:
             file.write(json.dumps({"uri": entry.uri} | asdict(finding), ensure_ascii=False) + "\n")
 
         yield write
-    sweep(scratch)
+    remove_folder(scratch)

@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,11 +99,6 @@ def sha256_of(path: Place) -> str:
 def digest(value: object) -> str:
     """sha256 of a JSON-able value in canonical form."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def sweep(scratch: Path) -> None:
-    """Removes what a crashed run left in `scratch`. Call it only under the output's lock."""
-    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +15,7 @@ from audioprep.engine.plan import Plan
 from audioprep.engine.store import Store
 from audioprep.errors import SystemFault
 from audioprep.shards.columns import ITEM_COLUMNS
-from audioprep.shards.dataset import SCHEMA_VERSION
+from audioprep.shards.dataset import SCHEMA_VERSION, sums_of
 from audioprep.stages.base import Stage
 
 
@@ -52,7 +51,9 @@ def describe(
         failed: rows of `failures.parquet`.
     """
     stages = tuple(store.stage for store in stores)
-    rows = sum(file.rows for file in files)
+    entries = [asdict(file) for file in files]
+    sums = sums_of(entries)
+    rows = sums["rows"]
     if rows + failed != plan.num_entries:
         raise SystemFault(f"{rows} rows and {failed} failures are not {plan.num_entries} inputs: please report it")
     return {
@@ -62,12 +63,12 @@ def describe(
         "encoders": _encoders(encoders, plan, stores),
         "num_frames_of": counted_column(stages),
         "columns": _columns(stages),
-        "totals": {"inputs": plan.num_entries, "rows": rows, "failed": failed} | _sums(files)
+        "totals": {"inputs": plan.num_entries, "rows": rows, "failed": failed} | sums
         | {"splits": {
-            split: _sums([file for file in files if file.split == split])
+            split: sums_of([entry for entry in entries if entry["split"] == split])
             for split in sorted({file.split for file in files})
         }},
-        "shards": [asdict(file) for file in files],
+        "shards": entries,
         "cut": asdict(shards),
         "settings": {stage.name: stage.settings for stage in stages},
         "fingerprints": {store.stage.name: store.settings_digest for store in stores},
@@ -82,15 +83,6 @@ def _encoders(encoders: dict[str, dict[str, Any]], plan: Plan, stores: tuple[Sto
             spec = encoders[store.stage.name] | {"smaller_batches": sorted(rows)}
             encoders = encoders | {store.stage.name: spec}
     return encoders
-
-
-def _sums(files: list[ShardFile]) -> dict[str, Any]:
-    return {
-        "rows": sum(file.rows for file in files),
-        "seconds": math.fsum(file.seconds for file in files),
-        "num_frames": sum(file.num_frames for file in files),
-        "bytes": sum(file.bytes for file in files),
-    }
 
 
 def _columns(stages: tuple[Stage, ...]) -> dict[str, str]:

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from audioprep.engine.commit import read_json, sweep, write_json
+from audioprep.engine.commit import read_json, write_json
 from audioprep.engine.layout import Layout
 from audioprep.errors import SystemFault, UsageError
+from audioprep.storage.files import remove_folder
 
 
 class Destination:
@@ -46,11 +47,11 @@ class Destination:
             if overwrite:
                 self._clear()
             self.refuse_other_settings()
-            sweep(self._layout.scratch)
+            remove_folder(self._layout.scratch)
             self._layout.scratch.mkdir()
             write_json(self._settings_file, self._settings, self._layout.scratch)
             yield
-            sweep(self._layout.scratch)
+            remove_folder(self._layout.scratch)
 
     def refuse_other_settings(self) -> None:
         """

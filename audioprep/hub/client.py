@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from audioprep.engine.commit import read_json
 from audioprep.errors import SYSTEM_ERRNOS, SystemFault, UsageError
+from audioprep.hub.files import DESCRIPTION
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
 # Tokens, and the signatures of addresses that let anyone in who has them.
 _SECRETS = re.compile(r"hf_\w{6,}|(?<=earer )\S+|(?<=\?)[^\s'\")]*(?:[Ss]ignature|[Tt]oken|Credential)=[^\s'\")]*")
@@ -58,6 +63,28 @@ def open_hub() -> HfApi:
         if not any(isinstance(known, _Masked) for known in handler.filters):
             handler.addFilter(_Masked())
     return HfApi(library_name="audioprep")
+
+
+def files_of(api: HfApi, repository: Repository) -> dict[str, RepoFile]:
+    """The files of a repository, by path."""
+    from huggingface_hub.hf_api import RepoFile
+
+    tree = api.list_repo_tree(repository.id, repo_type="dataset", revision=repository.revision, recursive=True)
+    return {file.path: file for file in tree if isinstance(file, RepoFile)}
+
+
+def download(api: HfApi, repository: Repository, path: str, folder: Path) -> Path:
+    """Brings one file into a folder; what of it is there already is not fetched again."""
+    found = api.hf_hub_download(
+        repository.id, path, repo_type="dataset", revision=repository.revision, local_dir=folder
+    )
+    return Path(found)
+
+
+def description_of(api: HfApi, repository: Repository) -> dict[str, Any] | None:
+    """The `dataset.json` of a repository, which has one; None where it is no JSON object."""
+    with tempfile.TemporaryDirectory(prefix="audioprep-hub-") as folder:
+        return read_json(download(api, repository, DESCRIPTION, Path(folder)))
 
 
 def masked(text: str) -> str:

@@ -7,13 +7,11 @@ Files arrive in `OUT/.pull`, where a torn download goes on, and move to their pl
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,9 +19,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from audioprep.engine.commit import read_json, sha256_of
 from audioprep.errors import UsageError
-from audioprep.hub.client import Repository, hub_errors
+from audioprep.hub.client import Repository, description_of, download, files_of, hub_errors
 from audioprep.hub.files import CARD, DESCRIPTION, FAILURES, is_ours, is_side_file
-from audioprep.shards.dataset import SCHEMA_VERSION, SHARD_NAME, Dataset
+from audioprep.shards.dataset import SCHEMA_VERSION, SHARD_NAME, Dataset, sums_of
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -60,6 +58,7 @@ class _Shard(BaseModel):
     rows: int = Field(ge=0)
     seconds: float
     num_frames: int
+    bytes: int
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
@@ -80,18 +79,15 @@ def prepare(api: HfApi, repository: Repository, out: Path, split: str | None) ->
         UsageError: `out` holds something else; the repository is no shard set, names files that no shard set has, or
             has no such split; see `hub_errors` for the rest.
     """
-    from huggingface_hub.hf_api import RepoFile
-
     _refuse_other(out)
     with hub_errors(repository, "download it"):
         commit = api.repo_info(repository.id, repo_type="dataset", revision=repository.revision).sha
         assert commit
-        tree = api.list_repo_tree(repository.id, repo_type="dataset", revision=commit, recursive=True)
-        sizes = {file.path: file.size for file in tree if isinstance(file, RepoFile)}
+        there = replace(repository, revision=commit)
+        sizes = {path: file.size for path, file in files_of(api, there).items()}
         if DESCRIPTION not in sizes:
             raise UsageError(f"{repository}: holds no dataset.json, so it is no shard set that audioprep has pushed")
-        with tempfile.TemporaryDirectory(prefix="audioprep-hub-") as folder:
-            description = read_json(_download(api, repository, commit, DESCRIPTION, Path(folder)))
+        description = description_of(api, there)
     dataset = Dataset(out, _checked(repository, description))
     wanted: dict[str, str | None] = {}
     for shard in dataset.shards(split):
@@ -195,14 +191,8 @@ def _of_split(description: dict[str, Any], split: str | None) -> dict[str, Any]:
     if split is None:
         return description
     shards = [shard for shard in description["shards"] if shard["split"] == split]
-    rows = sum(shard["rows"] for shard in shards)
-    sums = {
-        "rows": rows,
-        "seconds": math.fsum(shard["seconds"] for shard in shards),
-        "num_frames": sum(shard["num_frames"] for shard in shards),
-        "bytes": sum(shard["bytes"] for shard in shards),
-    }
-    totals = {"inputs": rows, "rows": rows, "failed": 0} | sums | {"splits": {split: sums}}
+    sums = sums_of(shards)
+    totals = {"inputs": sums["rows"], "failed": 0} | sums | {"splits": {split: sums}}
     return description | {"totals": totals, "shards": shards}
 
 
@@ -212,7 +202,7 @@ def _bring(api: HfApi, plan: Plan, path: str, arrivals: Path, out: Path) -> None
     if sha256 and target.is_file() and target.stat().st_size == plan.sizes[path] and sha256_of(target) == sha256:
         return
     with hub_errors(plan.repository, f"download {path}"):
-        arrived = _download(api, plan.repository, plan.commit, path, arrivals)
+        arrived = download(api, replace(plan.repository, revision=plan.commit), path, arrivals)
     if sha256 and sha256_of(arrived) != sha256:
         arrived.unlink()
         raise UsageError(
@@ -221,11 +211,6 @@ def _bring(api: HfApi, plan: Plan, path: str, arrivals: Path, out: Path) -> None
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(arrived, target)
-
-
-def _download(api: HfApi, repository: Repository, commit: str, path: str, arrivals: Path) -> Path:
-    found = api.hf_hub_download(repository.id, path, repo_type="dataset", revision=commit, local_dir=arrivals)
-    return Path(found)
 
 
 def _public(out: Path) -> Iterator[str]:

@@ -10,16 +10,13 @@ replaces or removes anything goes with `dataset.json` and the card into the last
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audioprep.engine.commit import read_json
 from audioprep.errors import SystemFault, UsageError
-from audioprep.hub.client import Repository, hub_errors
+from audioprep.hub.client import Repository, description_of, files_of, hub_errors
 from audioprep.hub.files import CARD, DESCRIPTION, PublicFile, is_ours
 
 if TYPE_CHECKING:
@@ -88,9 +85,7 @@ def look(api: HfApi, repository: Repository) -> Target:
         SystemFault: see `hub_errors`.
     """
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-    from huggingface_hub.hf_api import RepoFile
 
-    where = {"repo_type": "dataset", "revision": repository.revision}
     with hub_errors(repository, "look at it"):
         try:
             info = api.repo_info(repository.id, repo_type="dataset")
@@ -100,21 +95,13 @@ def look(api: HfApi, repository: Repository) -> Target:
             api.whoami()  # without a login, every private repository looks like none
             return Target(repository, None, None)
         try:
-            head = api.repo_info(repository.id, **where).sha if repository.revision else info.sha
-            tree = api.list_repo_tree(repository.id, recursive=True, **where)
-            files = {file.path: file for file in tree if isinstance(file, RepoFile)}
+            if repository.revision:
+                info = api.repo_info(repository.id, repo_type="dataset", revision=repository.revision)
+            files = files_of(api, repository)
         except RevisionNotFoundError:
             return Target(repository, None, info.private)
-        is_shard_set = DESCRIPTION in files and _describes_shards(api, replace(repository, revision=head))
-    return Target(repository, head, info.private, files, is_shard_set)
-
-
-def _describes_shards(api: HfApi, repository: Repository) -> bool:
-    with tempfile.TemporaryDirectory(prefix="audioprep-hub-") as folder:
-        path = api.hf_hub_download(
-            repository.id, DESCRIPTION, repo_type="dataset", revision=repository.revision, local_dir=folder
-        )
-        return (read_json(Path(path)) or {}).get("format") == "audioprep"
+        described = description_of(api, replace(repository, revision=info.sha)) if DESCRIPTION in files else None
+    return Target(repository, info.sha, info.private, files, (described or {}).get("format") == "audioprep")
 
 
 def compare(target: Target, files: Iterable[PublicFile]) -> Changes:

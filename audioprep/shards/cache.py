@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from audioprep.engine.commit import sha256_of
 from audioprep.errors import SYSTEM_ERRNOS, UsageError
-from audioprep.storage.faults import login_remedy, to_os_error
+from audioprep.storage.faults import to_os_error
+from audioprep.storage.listing import no_access
 from audioprep.storage.places import cache_folder, is_url, retried, to_url
 from audioprep.storage.transfer import download, open_remote
 
@@ -169,19 +170,17 @@ def _download(folder: str, name: str, target: Path) -> None:
         raise _no_copy(folder, name, error) from error
 
 
-def _no_copy(folder: str, name: str, error: Exception) -> UsageError:
+def _no_copy(folder: str, name: str, error: OSError) -> UsageError:
     url = f"{folder}/{name}"
     error = to_os_error(error) or error
     if isinstance(error, FileNotFoundError):
         return UsageError(f"{url}: is not there; copy it again, or run the command that wrote the set again")
-    if isinstance(error, PermissionError):
-        return UsageError(f"{url}: the store refuses it. Remedy: {login_remedy(url)}.")
-    if isinstance(error, OSError) and error.errno in SYSTEM_ERRNOS:
+    if error.errno in SYSTEM_ERRNOS:
         return UsageError(
             f"{url}: cannot be copied: {error.strerror}. Make room, name a folder on a larger disk in AUDIOPREP_CACHE, "
             "or set AUDIOPREP_CACHE_GB."
         )
-    return UsageError(f"{url}: the store does not give it ({error}). Check the network, then try again.")
+    return no_access(url, error)
 
 
 def _make_room() -> None:

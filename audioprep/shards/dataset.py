@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -88,6 +90,17 @@ class Dataset:
             UsageError: the store does not give it.
         """
         return self.folder / name if isinstance(self.folder, Path) else fetch_file(str(self.folder).rstrip("/"), name)
+
+
+def sums_of(shards: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What entries of `shards` hold together."""
+    shards = list(shards)
+    return {
+        "rows": sum(shard["rows"] for shard in shards),
+        "seconds": math.fsum(shard["seconds"] for shard in shards),
+        "num_frames": sum(shard["num_frames"] for shard in shards),
+        "bytes": sum(shard["bytes"] for shard in shards),
+    }
 
 
 def open_dataset(folder: str | Place) -> Dataset:

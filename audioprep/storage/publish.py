@@ -1,8 +1,10 @@
 """Destinations behind URLs: work goes on in a local folder, and what has changed in it is sent when it is done.
 
-$AUDIOPREP_CACHE/work/DIGEST/NAME       the folder (or file) of the URL with this digest; it stays, so that the same
-                                        command goes on from there, and sends only what is new
-$AUDIOPREP_CACHE/work/DIGEST/sent.json  what was sent: size and time of each file
+In $AUDIOPREP_CACHE, for each URL, by its digest:
+
+destinations/DIGEST/NAME       the folder (or file); it stays, so that the same command goes on from there, and sends
+                               only what is new
+destinations/DIGEST/sent.json  what was sent: size and time of each file
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def working_path(dest: Place) -> Path:
     if isinstance(dest, Path):
         return dest
     url = str(dest).rstrip("/")
-    return cache_folder() / "work" / hashlib.sha256(url.encode()).hexdigest()[:16] / url.rpartition("/")[2]
+    return cache_folder() / "destinations" / hashlib.sha256(url.encode()).hexdigest()[:16] / url.rpartition("/")[2]
 
 
 @contextlib.contextmanager

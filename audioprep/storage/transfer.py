@@ -37,7 +37,7 @@ def download(source: UPath, target: Path) -> None:
         OSError: the store does not give it, or there is no room for it.
     """
     fs, path = _store(source)
-    if source.protocol in ("http", "https"):  # tells what is wrong only when it is asked for the file itself
+    if source.protocol in HTTP:  # tells what is wrong only when it is asked for the file itself
         retried(lambda: fs.get_file(path, str(target), callback=_Room(target)))
         return
     before = retried(lambda: fs.info(path))

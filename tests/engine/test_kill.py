@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from engine_helpers import data_bytes, finish, make_corpus, make_job, processed, run_job, start
+from engine_helpers import data_bytes, finish, make_job, processed, run_job, start
 
 from audioprep.engine.layout import Layout
 
@@ -17,13 +17,6 @@ POINTS = {
         "torn:*/data/*.parquet", "after:*/data/*.parquet", "before:*/shards/*.json", "before:*/dataset.json",
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_corpus(tmp_path_factory.mktemp("killed") / "corpus", items=19)
-    (folder / "bad.wav").write_text("fail")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from engine_helpers import Beside, all_bytes, make_corpus, make_job, processed, run_job
+from engine_helpers import Beside, all_bytes, make_job, processed, run_job
 
 from audioprep.engine.layout import Layout, Slice
 from audioprep.errors import UsageError
 from audioprep.storage.places import Place, to_place
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_corpus(tmp_path_factory.mktemp("slices") / "corpus", items=19)
-    (folder / "bad.wav").write_text("fail")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,6 @@ from audioprep.storage.places import to_place
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_corpus(tmp_path_factory.mktemp("stores") / "corpus", items=19)
-    (folder / "bad.wav").write_text("fail")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def expected(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("whole") / "out"
     run_job(make_job(corpus, out))

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +6,7 @@ import numpy as np
 import pytest
 import symusic
 import torch
-from trainer_helpers import COMPOUND_WORD, load_trainer, write_counting, write_shards
+from trainer_helpers import COMPOUND_WORD, load_trainer, train_in_two_processes, write_counting, write_shards
 
 from audioprep.errors import UsageError
 from audioprep.symbolic.tokenizers import load_tokenizer
@@ -216,15 +213,8 @@ def test_a_killed_run_ends_as_one_that_was_not(shards: Path, tmp_path: Path, mon
 
 
 def test_two_processes_train_one_model(shards: Path, tmp_path: Path):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(COMPOUND_WORD),
-        str(shards), "--out", str(tmp_path), "--steps", "4", "--batch-size", "2", "--width", "16", "--depth", "1",
-        "--heads", "2", "--max-words", "64", "--device", "cpu",
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["steps"] == len(log(tmp_path)) == 4
+    found = train_in_two_processes(COMPOUND_WORD, shards, tmp_path, "--steps", "4", "--max-words", "64")
+    assert found["steps"] == len(log(tmp_path)) == 4
     # Eight songs are four batches of two, of which each process takes two: four steps are two epochs, less the turn.
     state = torch.load(tmp_path / "latest.pt", weights_only=True)
     assert (state["loader"]["epoch"], state["loader"]["batch"]) == (1, 4)

@@ -1,14 +1,11 @@
 import json
 import logging
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from trainer_helpers import CODEBOOKS, SIZE, TOKEN_LM, load_trainer, write_counting
+from trainer_helpers import CODEBOOKS, SIZE, TOKEN_LM, load_trainer, train_in_two_processes, write_counting
 
 from audioprep.errors import UsageError
 from audioprep.training import learning_rate
@@ -183,15 +180,8 @@ def test_without_a_terminal_progress_is_logged(shards: Path, tmp_path: Path, cap
 
 
 def test_two_processes_train_one_model(shards: Path, tmp_path: Path):
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TOKEN_LM),
-        str(shards), "--out", str(tmp_path), "--steps", "6", "--batch-size", "2", "--width", "16", "--depth", "1",
-        "--heads", "2", "--device", "cpu", "--save-every", "3",
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["steps"] == 6
+    found = train_in_two_processes(TOKEN_LM, shards, tmp_path, "--steps", "6", "--save-every", "3")
+    assert found["steps"] == 6
     assert len(losses(tmp_path)) == 6
     state = torch.load(tmp_path / "latest.pt", weights_only=True)
     # Ten items give five batches of two; the fifth has no counterpart in the other process.

@@ -1,6 +1,8 @@
 import hashlib
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +26,19 @@ def load_trainer(script: Path) -> ModuleType:
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def train_in_two_processes(script: Path, shards: Path, out: Path, *options: str) -> dict[str, Any]:
+    """What a trainer prints that `torchrun` starts twice, of a small model on a CPU."""
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script),
+        str(shards), "--out", str(out), "--batch-size", "2", "--width", "16", "--depth", "1", "--heads", "2",
+        "--device", "cpu", *options,
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 def write_counting(folder: Path, items: int = 10) -> Path:
