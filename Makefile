@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 LOCK := requirements.lock
 
 export HF_HUB_OFFLINE ?= 1
+# Without its bytecode kept, every process compiles what it imports: seconds for torch, and a test starts many processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint docs lock clean
 .DELETE_ON_ERROR:
