@@ -146,7 +146,7 @@ def main() -> int:
     parser.add_argument("--mtbf", type=float, default=24.0, help="hours until a machine fails")
     parser.add_argument("--restart", type=float, default=10.0, help="minutes until a failed machine works again")
     parser.add_argument("--stragglers", type=float, default=0.01, help="share of the parts that take 5 times as long")
-    parser.add_argument("--head", type=float, default=0.00015, help="seconds an input takes in scan, plan and assembly")
+    parser.add_argument("--head", type=float, default=0.0001, help="seconds an input takes in scan, plan and assembly")
     parser.add_argument("--parts", type=int, default=90, help="of a real run")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4], help="of the real runs")
     parser.add_argument("--no-check", action="store_true", help="no real runs")
