@@ -1,4 +1,4 @@
-"""What the bundled trainers share: settings, the loop with its checkpoints, the log, and a command line.
+"""What the bundled trainers share: settings, the loop, and a command line.
 
 A trainer brings a model, a loader and a loss; `fit` does the rest, in one process or in several under torchrun.
 """
@@ -14,24 +14,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
-from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.tensorboard import SummaryWriter
 
 from audioprep.encoders.device import resolve_device
-from audioprep.engine.commit import atomic_path
 from audioprep.errors import AudioprepError, UsageError
 from audioprep.shards.loader import ShardLoader
 from audioprep.storage.fields import PlaceField
+from audioprep.training_files import LATEST, LossLog, RunFiles, load_checkpoint
 
 logger = logging.getLogger("audioprep.train")
 
@@ -42,7 +39,7 @@ class TrainerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     shards: PlaceField = Field(description="Shard set with a column of tokens: its folder or URL.")
-    out: Path = Field(description="Folder for checkpoints, loss log and TensorBoard events.")
+    out: PlaceField = Field(description="Folder for checkpoints, loss log and TensorBoard events, or its URL.")
     steps: int = Field(default=1000, ge=1, description="Steps of the optimizer in all.")
     batch_size: int = Field(default=8, ge=1, description="Items a step and process.")
     lr: float = Field(default=1e-3, gt=0, description="Highest learning rate; it falls to a tenth along a cosine.")
@@ -120,53 +117,6 @@ def learning_rate(step: int, settings: TrainerSettings) -> float:
     return settings.lr * (0.1 + 0.45 * (1.0 + math.cos(math.pi * done)))
 
 
-def load_checkpoint(path: Path, fixed: dict[str, Any]) -> dict[str, Any] | None:
-    """The checkpoint that a run goes on from, if there is one.
-
-    Raises:
-        UsageError: it was made with other settings.
-    """
-    if not path.exists():
-        return None
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    old = state["fixed"]
-    changed = [f"{name} was {old.get(name)}, is {now}" for name, now in fixed.items() if old.get(name) != now]
-    if changed:
-        raise UsageError(f"{path}: made with other settings: {', '.join(changed)}. Keep them, or change --out.")
-    return state
-
-
-class LossLog:
-    """`loss.jsonl`, TensorBoard events and `loss.png`; what came after the step `start` is forgotten."""
-
-    def __init__(self, folder: Path, start: int) -> None:
-        self.path = folder / "loss.jsonl"
-        lines = self.path.read_text().splitlines()[:start] if self.path.exists() else []
-        self.path.write_text("".join(f"{line}\n" for line in lines))
-        rows = [json.loads(line) for line in lines]
-        self.losses: list[float] = [row["loss"] for row in rows]
-        self.best = min((row["compared"] for row in rows if "compared" in row), default=math.inf)
-        self.board = SummaryWriter(str(folder), purge_step=start)
-
-    def add(self, step: int, **values: float) -> None:
-        self.losses.append(values["loss"])
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step} | values) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
-
-    def close(self) -> dict[str, float]:
-        """Draws the curve; returns the mean loss of the first and of the last ten steps."""
-        self.board.close()
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
-        axes.plot(range(1, len(self.losses) + 1), self.losses)
-        axes.set(xlabel="step", ylabel="loss (nats a token)")
-        figure.savefig(self.path.with_suffix(".png"), dpi=120)
-        first, last = self.losses[:10], self.losses[-10:]
-        return {"first_loss": sum(first) / len(first), "last_loss": sum(last) / len(last)}
-
-
 def fit(
     settings: TrainerSettings,
     fixed: dict[str, Any],
@@ -199,8 +149,7 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=0.1)
     loader = settings.loader(columns, "train", max_frames)
     valid = settings.loader(columns, settings.valid_split, max_frames) if settings.valid_split else None
-    settings.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = settings.out / "latest.pt"
+    checkpoint = settings.out / LATEST
     start = 0
     if state := load_checkpoint(checkpoint, fixed):
         start = state["step"]
@@ -209,7 +158,7 @@ def fit(
         loader.load_state_dict(state["loader"])
         logger.info("goes on after step %d of %s", start, checkpoint)
     network = DistributedDataParallel(model) if world > 1 else model
-    log = LossLog(settings.out, start) if rank == 0 else None
+    log = LossLog(RunFiles(settings.out), start) if rank == 0 else None
     data = _batches(loader)
     tokens_seen, began, reported = 0, time.perf_counter(), 0.0
     live = rank == 0 and sys.stderr.isatty()
@@ -248,15 +197,13 @@ def fit(
                 state = {"step": step, "fixed": fixed, "settings": settings.model_dump(mode="json")}
                 for name, part in {"model": model, "optimizer": optimizer, "loader": loader}.items():
                     state[name] = part.state_dict()
-                names = ["latest.pt"]  # last: a run goes on from it, and makes anew what was not yet written
+                names = [LATEST]  # last: a run goes on from it, and makes anew what was not yet written
                 if values["compared"] < log.best:
                     log.best = values["compared"]
                     names.insert(0, "best.pt")
                 if settings.keep_every and step % settings.keep_every == 0:
                     names.insert(0, f"step-{step:07d}.pt")
-                for name in names:
-                    with atomic_path(settings.out / name, settings.out) as temporary:
-                        torch.save(state, temporary)
+                log.save(state, names)
     seconds = time.perf_counter() - began
     summary = {"steps": settings.steps, "seconds": seconds, "tokens_per_second": tokens_seen / seconds}
     return summary | {"checkpoint": str(checkpoint)} | (log.close() if log else {})

@@ -23,8 +23,8 @@ H100 with 24 cores, 1,500 times real time.
 
 Exits 1 where audioprep gives less than the loop's hours on a CPU, or less than three times as many on a GPU.
 
-Run: `python bench/encoders.py [--encoders dac vae muq-vq mimi] [--minutes 1.5] [--repeats 1] [--device cpu]
-[--set tf32=true] [--tiny]`. It needs the extras codecs and muq, and the dev group.
+Run: `python bench/encoders.py [--encoders dac vae muq-vq mimi] [--files 12] [--minutes 1.5] [--repeats 1]
+[--device cpu] [--set tf32=true] [--tiny]`. It needs the extras codecs and muq, and the dev group.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ import numpy as np
 from decode import RATE, write_music
 from numpy.typing import NDArray
 
-FILES = 12
 SHORTEST, LONGEST = 5, 300
 SAMPLE_SIZE = 2097152
 FLOORS = {"cpu": 1.0, "cuda": 3.0}
@@ -98,15 +97,15 @@ class Result:
         return self.audio / self.seconds
 
 
-def make_corpus(folder: Path, minutes: float) -> Corpus:
-    """Files from `SHORTEST` to `LONGEST` s in even steps, in random order; several sets where there is time."""
+def make_corpus(folder: Path, files: int, minutes: float) -> Corpus:
+    """So many files from `SHORTEST` to `LONGEST` s in even steps, in random order; several sets where there is time."""
     import soundfile
 
     folder.mkdir()
-    lengths = [SHORTEST + (LONGEST - SHORTEST) * number / (FILES - 1) for number in range(FILES)]
+    lengths = [SHORTEST + (LONGEST - SHORTEST) * number / (files - 1) for number in range(files)]
     sets = max(1, round(minutes * 60 / sum(lengths)))
     scale = min(1.0, minutes * 60 / sum(lengths))
-    lengths = random.Random(0).sample(lengths * sets, FILES * sets)
+    lengths = random.Random(0).sample(lengths * sets, files * sets)
     write_music(folder.parent / "music.wav", max(1.0, scale * LONGEST))
     music, _ = soundfile.read(folder.parent / "music.wav", dtype="float32")
     for number, length in enumerate(lengths):
@@ -395,6 +394,7 @@ def report(name: str, results: list[Result]) -> float:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
+    parser.add_argument("--files", type=int, default=12, help="of different lengths, two or more")
     parser.add_argument("--minutes", type=float, default=1.5, help="audio for each encoder")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
@@ -405,7 +405,7 @@ def main(arguments: list[str] | None = None) -> int:
     ratios = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        corpus = make_corpus(folder / "corpus", options.minutes)
+        corpus = make_corpus(folder / "corpus", options.files, options.minutes)
         print(f"{'':28}{'audio h / h':>12}{'memory':>17}{'on the GPU':>13}{'busy':>13}")
         for encoder in options.encoders:
             (folder / encoder).mkdir()

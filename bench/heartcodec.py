@@ -10,8 +10,8 @@ codec needs vector-quantize-pytorch, einx and frozendict; installed with `--no-d
 
 Exits 1 where audioprep gives less than the loop's hours on a CPU, or less than three times as many on a GPU.
 
-Run: `AUDIOPREP_HEARTLIB=FOLDER python bench/heartcodec.py [--minutes 6] [--repeats 1] [--device cpu] [--set tf32=true]
-[--tiny]`.
+Run: `AUDIOPREP_HEARTLIB=FOLDER python bench/heartcodec.py [--files 12] [--minutes 6] [--repeats 1] [--device cpu]
+[--set tf32=true] [--tiny]`.
 """
 
 from __future__ import annotations

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from audioprep.encoders.device import resolve_device
 from audioprep.errors import UsageError
 from audioprep.shards.dataset import open_dataset
+from audioprep.storage.fields import PlaceField
 from audioprep.storage.places import Place
 from audioprep.symbolic.decode import decode_words
 from audioprep.symbolic.tokenizers import EMOPIA
@@ -46,6 +47,7 @@ from audioprep.symbolic.vocabulary import (
     full_vocabulary,
 )
 from audioprep.training import Loss, TrainerSettings, command_line, fit, training_device
+from audioprep.training_files import read_checkpoint
 
 COLUMN = "midi_tokens"
 NAMES = (*CLASSES, KEY_CLASS)
@@ -307,7 +309,7 @@ class Generation(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    checkpoint: Path = Field(description="Such as RUN/best.pt.")
+    checkpoint: PlaceField = Field(description="Such as RUN/best.pt, or its URL.")
     out: Path = Field(description="The MIDI file to write.")
     emotion: int = Field(default=1, ge=1, le=4, description="Quadrant: 1 happy, 2 angry, 3 sad, 4 calm.")
     key: str | None = Field(default=None, description="Such as C, F# or, in minor, a. Default: the model chooses.")
@@ -366,17 +368,17 @@ def choose(logits: Tensor, allowed: list[int], settings: Generation) -> int:
     return allowed[int(order[chances.multinomial(1)])]
 
 
-def load_model(path: Path, device: torch.device) -> CompoundWordModel:
+def load_model(place: Place, device: torch.device) -> CompoundWordModel:
     """A trained model, as it generates.
 
     Raises:
         UsageError: the file is no checkpoint of this trainer.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = read_checkpoint(place, device)
         settings, sizes = Settings(**state["settings"]), state["fixed"]["sizes"]
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError) as error:
-        raise UsageError(f"{path}: is no checkpoint of compound-word; give one of a run, such as best.pt") from error
+        raise UsageError(f"{place}: is no checkpoint of compound-word; give one of a run, such as best.pt") from error
     model = CompoundWordModel(sizes, settings).to(device).eval()
     model.load_state_dict(state["model"])
     return model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +26,7 @@ from audioprep.cli.options import DryRun, Json, Quiet
 def train(
     trainer: Annotated[str, typer.Argument(metavar="NAME", help="A bundled trainer, such as token-lm.")],
     shards: Annotated[str, typer.Argument(metavar="OUT", help="Folder of the shard set, or its URL.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoints and logs.")],
+    out: Annotated[str, typer.Option(help="Folder for checkpoints and logs, or its URL.")],
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the trainer's own.")
     ] = None,

@@ -201,7 +201,7 @@ def fit_muq_vq(
     source: Sources,
     out: Annotated[str, typer.Option(help="The codebook to write (.safetensors), or its URL.")],
     weights: Annotated[
-        str, typer.Option(help="MuQ: a folder or a repository of the Hub (org/name[@revision]).")
+        str, typer.Option(help="MuQ: a folder, a URL, or a repository of the Hub (org/name[@revision]).")
     ] = "OpenMuQ/MuQ-large-msd-iter",
     layer: Annotated[int | None, typer.Option(min=0, help="Which hidden state, from 0. Default: the last.")] = None,
     codebook_size: Annotated[

@@ -27,7 +27,7 @@ Exclude = Annotated[
 ]
 Weights = Annotated[
     str | None,
-    typer.Option(help="A file, a folder or a repository of the Hub (org/name[@revision]). Default: its own."),
+    typer.Option(help="A file or folder, a URL, or a repository of the Hub (org/name[@revision]). Default: its own."),
 ]
 EncoderSetting = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the encoder's own.")

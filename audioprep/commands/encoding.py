@@ -82,7 +82,9 @@ class EncoderChoice(CommandSettings):
     """One encoder of a run."""
 
     encoder: str = Field(description="Its name; `audioprep doctor` lists them.")
-    weights: str | None = Field(None, description="A file, a folder or a repository of the Hub. Default: its own.")
+    weights: str | None = Field(
+        None, description="A file or folder, a URL, or a repository of the Hub. Default: its own."
+    )
     column: str | None = Field(None, description="Column for what comes out. Default: by encoder.")
     settings: dict[str, Any] = Field({}, description="The encoder's own settings.")
 

@@ -21,7 +21,7 @@ class Settings(CommandSettings):
 
     trainer: str = Field(description="Name of the trainer, such as token-lm.")
     shards: PlaceField = Field(description="Folder of the shard set, or its URL.")
-    out: Path = Field(description="Folder for checkpoints and logs.")
+    out: PlaceField = Field(description="Folder for checkpoints and logs, or its URL.")
     settings: dict[str, Any] = Field({}, description="The trainer's own settings.")
 
 

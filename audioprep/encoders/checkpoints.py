@@ -6,12 +6,18 @@ import hashlib
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from upath import UPath
+
 from audioprep.errors import UsageError
+from audioprep.storage.files import listing
+from audioprep.storage.kept import kept_file, kept_folder
+from audioprep.storage.listing import look_up
+from audioprep.storage.places import Place, is_url, to_url
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,10 +29,10 @@ _SHOWN = 4  # keys that a message names
 def local_files(
     weights: str, names: Sequence[str], *, encoder: str, subfolder: str = "", optional: Sequence[str] = ()
 ) -> Path:
-    """The folder that holds these files; they are fetched from the Hub where `weights` is a repository.
+    """The folder that holds these files; they are fetched where `weights` is a URL or a repository of the Hub.
 
     Args:
-        weights: a local folder, a local file (which is given back), or `org/name[@revision]`.
+        weights: a folder or a file (which is given back), each local or a URL; or `org/name[@revision]`.
         names: files that must be there; `a|b` means one of both, the first where there is a choice.
         encoder: name for messages.
         subfolder: of the folder or repository.
@@ -35,11 +41,15 @@ def local_files(
     Raises:
         UsageError: they are not there, the repository is gated, or it cannot be reached; says what to do.
     """
+    if file := named_file(weights):
+        return file
+    if is_url(weights):
+        return _from_store(to_url(weights.rstrip("/")) / subfolder, names, optional, encoder)
     path = Path(weights).expanduser()
-    if path.is_file():
-        return path
     if path.is_dir():
-        return _in_folder(path / subfolder, names, encoder)
+        folder = path / subfolder
+        _require(names, lambda name: (folder / name).is_file(), folder, encoder)
+        return folder
     match = _REPOSITORY.fullmatch(weights)
     if match is None:
         raise UsageError(
@@ -67,11 +77,32 @@ def first_of(folder: Path, names: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _in_folder(folder: Path, names: Sequence[str], encoder: str) -> Path:
-    for name in names:
-        if not first_of(folder, name).is_file():
-            raise UsageError(f"{folder}: has no {name.replace('|', ' or ')}, so it holds no weights for {encoder}")
-    return folder
+def named_file(weights: str) -> Path | None:
+    """The file that `weights` is the path or the URL of; None for a folder, or a repository.
+
+    Raises:
+        UsageError: a store has nothing there, or does not give it.
+    """
+    if is_url(weights):
+        return kept_file(to_url(weights)) if look_up(weights) else None
+    path = Path(weights).expanduser()
+    return path if path.is_file() else None
+
+
+def _from_store(folder: Place, names: Sequence[str], optional: Sequence[str], encoder: str) -> Path:
+    assert isinstance(folder, UPath)
+    there = listing(folder)
+    wanted = _require(names, there.__contains__, folder, encoder)
+    return kept_folder(folder, there, [*wanted, *(name for name in optional if name in there)])
+
+
+def _require(names: Sequence[str], has: Callable[[str], bool], folder: Place, encoder: str) -> list[str]:
+    """Of each `a|b` the first that the folder has."""
+    found = [next(filter(has, name.split("|")), None) for name in names]
+    if None in found:
+        name = names[found.index(None)].replace("|", " or ")
+        raise UsageError(f"{folder}: has no {name}, so it holds no weights for {encoder}")
+    return [name for name in found if name]
 
 
 def _from_hub(

@@ -27,6 +27,8 @@ from audioprep.encoders import mel_grid
 from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.device import DEVICE, device_class, resolve_device
 from audioprep.errors import SystemFault, UsageError
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.kept import kept_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,9 +46,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    weights: Path | None = Field(
+    weights: PlaceField | None = Field(
         default=None,
-        description="A file made by `audioprep fit mel-rvq`. Default: the small one that comes along.",
+        description="A file made by `audioprep fit mel-rvq`, or its URL. Default: the small one that comes along.",
     )
     num_codebooks: int | None = Field(default=None, ge=1, description="Use only the first so many codebooks.")
     device: str = Field(default="cpu", pattern=DEVICE, description="cpu, cuda, cuda:1, or auto.")
@@ -58,7 +60,7 @@ def describe(settings: Settings) -> EncoderSpec:
     Raises:
         UsageError: the weights are missing or no such file, or have fewer codebooks than asked for.
     """
-    path = settings.weights or BUNDLED
+    path = _file(settings)
     content, header = _read(path)
     shape = header.get("codebooks", {}).get("shape")
     if FORMAT not in header.get("__metadata__", {}) or shape is None:
@@ -93,6 +95,10 @@ def describe(settings: Settings) -> EncoderSpec:
     )
 
 
+def _file(settings: Settings) -> Path:
+    return kept_file(settings.weights) if settings.weights else BUNDLED
+
+
 def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     """A safetensors file's bytes and its header: a length of 8 bytes, then that much JSON."""
     try:
@@ -120,7 +126,7 @@ def load(settings: Settings) -> MelRvq:
         raise SystemFault(f"device {settings.device}: torch cannot use CUDA here; choose the device cpu")
     # TF32 has 10 bits of mantissa: near ties, and so tokens, would change.
     torch.set_float32_matmul_precision("highest")
-    return MelRvq(spec, load_file(settings.weights or BUNDLED), device)
+    return MelRvq(spec, load_file(_file(settings)), device)
 
 
 class MelRvq:

@@ -8,7 +8,6 @@ that of the model which will read the tokens; a codebook of another tool does as
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from pydantic import Field
@@ -18,6 +17,8 @@ from audioprep.encoders.base import EncoderSpec
 from audioprep.encoders.checkpoints import sha256_of_weights
 from audioprep.encoders.vq import CodebookFile, Distance, VectorQuantizer, describe_codebook, load_codebook
 from audioprep.errors import UsageError
+from audioprep.storage.fields import PlaceField
+from audioprep.storage.kept import kept_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 class Settings(muq.Settings):
     """Settings of `muq-vq`. What is not given is as the codebook was fitted."""
 
-    codebook: Path | None = Field(default=None, description="A file of `audioprep fit muq-vq`, or of another tool.")
+    codebook: PlaceField | None = Field(
+        default=None, description="A file of `audioprep fit muq-vq`, or of another tool; or its URL."
+    )
     distance: Distance | None = Field(default=None, description="euclidean or cosine. Default: as it was fitted.")
 
 
@@ -91,7 +94,7 @@ def _codebook(settings: Settings) -> CodebookFile:
             "muq-vq: needs a codebook: --set codebook=FILE. Make one with `audioprep fit muq-vq`, of the size that the "
             "model has which will read the tokens."
         )
-    return describe_codebook(settings.codebook.expanduser())
+    return describe_codebook(kept_file(settings.codebook))
 
 
 def _distance(settings: Settings, file: CodebookFile) -> Distance:

@@ -28,7 +28,7 @@ class TorchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    weights: str = Field(description="A file, a folder, or a repository of the Hub: org/name[@revision].")
+    weights: str = Field(description="A file or folder, a URL, or a repository of the Hub: org/name[@revision].")
     device: str = Field(default="cpu", pattern=DEVICE, description="cpu, cuda, cuda:1, or auto.")
     dtype: Literal["float32", "bfloat16"] = Field(
         default="float32", description="bfloat16 is faster on a GPU, and changes some of the values."

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
-from audioprep.encoders.checkpoints import first_of, local_files
+from audioprep.encoders.checkpoints import first_of, local_files, named_file
 from audioprep.errors import UsageError
 
 _CHECKPOINTS = {
@@ -95,12 +95,11 @@ def find_files(weights: str, config: str | None, subfolder: str) -> tuple[Path, 
     Raises:
         UsageError: one of them is missing or cannot be fetched.
     """
-    path = Path(weights).expanduser()
     config_path = Path(config).expanduser() if config else None
-    if path.is_file():
+    if file := named_file(weights):
         if config_path is None:
-            raise UsageError(f"{path}: vae: give the setting config: the JSON model config that belongs to this file")
-        return config_path, path
+            raise UsageError(f"{weights}: vae: give the setting config, the JSON model config that belongs to it")
+        return config_path, file
     fetch = partial(local_files, weights, encoder="vae", subfolder=subfolder)
     if config_path is None or not config_path.is_file():
         names = config or "|".join(_CHECKPOINTS)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from upath import UPath
 
@@ -23,7 +23,12 @@ def _place(value: Any) -> Place:
         raise PydanticCustomError("place", "{said}", {"said": str(error)}) from error
 
 
-PlaceField = Annotated[Place, PlainValidator(_place), WithJsonSchema({"type": "string", "format": "path"})]
+PlaceField = Annotated[
+    Place,
+    PlainValidator(_place),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
 """A local path, where `~` is the home folder, or a URL."""
 
 

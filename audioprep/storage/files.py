@@ -101,6 +101,12 @@ def listing(folder: Place) -> dict[str, State]:
     return {name: State(info["size"], _version(info)) for name, info in sorted(named.items())}
 
 
+def state_of(place: UPath) -> State:
+    """Of a file in a store; raises as `errors_told` does."""
+    info = asked(place, lambda: place.fs.info(place.path))
+    return State(info["size"] or 0, _version(info))
+
+
 def folders(folder: Place) -> list[Place]:
     """The folders in a folder; none where there is no such folder."""
     try:
@@ -116,6 +122,15 @@ def fetch(place: UPath, target: Path) -> None:
     """Copies a file of a store to a local one; raises as `errors_told` does."""
     with errors_told(place):
         transfer.download(place, target)
+
+
+def send(source: Path, place: UPath) -> None:
+    """Copies a local file to a store, where it appears whole or not at all; raises as `errors_told` does."""
+    try:
+        with errors_told(place):
+            transfer.upload(source, place)
+    except FileNotFoundError as error:
+        raise UsageError(f"{place}: there is no such bucket ({error}). Make it, or choose another place.") from error
 
 
 def blocks(place: UPath) -> Iterator[bytes]:

@@ -21,9 +21,8 @@ from filelock import FileLock, Timeout
 from upath import UPath
 
 from audioprep.errors import UsageError
-from audioprep.storage.files import asked, errors_told, remove
+from audioprep.storage.files import asked, remove, send
 from audioprep.storage.places import Place, cache_folder, to_url
-from audioprep.storage.transfer import upload
 
 PRIVATE = {".audioprep", "calibration"}  # folders that only the next run of the same command reads stay here
 UPLOADS = 8
@@ -84,8 +83,7 @@ def publishing_file(dest: Place) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     yield path
     if not isinstance(dest, Path):
-        with errors_told(dest):
-            upload(path, dest)
+        send(path, dest)
         path.unlink()
 
 
@@ -122,25 +120,23 @@ def _send(folder: Path, dest: UPath, record: Path) -> None:
             del sent[name]
         with ThreadPoolExecutor(UPLOADS) as pool:
 
-            def send(name: str) -> None:
+            def send_one(name: str) -> None:
                 _upload(folder / name, dest, name)
                 sent[name] = here[name]
 
-            for _ in pool.map(send, [name for name in changed if "/" in name]):
+            for _ in pool.map(send_one, [name for name in changed if "/" in name]):
                 pass
         for name in (name for name in gone if name in sent):
             remove(dest / name)
             del sent[name]
         for name in (name for name in changed if "/" not in name):
-            send(name)
+            send_one(name)
     finally:
         record.write_text(json.dumps(sent))
 
 
 def _upload(path: Path, dest: UPath, name: str) -> None:
-    target = to_url(f"{str(dest).rstrip('/')}/{name}")
-    with errors_told(target):
-        upload(path, target)
+    send(path, to_url(f"{str(dest).rstrip('/')}/{name}"))
 
 
 def _state(path: Path) -> list[int]:

@@ -105,7 +105,7 @@ def _sums(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def pushed(out: Path, repository: str = "alice/songs", **settings: Any) -> dict[str, Any]:
+def pushed(out: Path | str, repository: str = "alice/songs", **settings: Any) -> dict[str, Any]:
     wanted = {"out": out, "repository": repository} | settings
     return push.run(push.Settings.model_validate(wanted), QuietConsole())
 

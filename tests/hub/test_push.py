@@ -12,6 +12,7 @@ from hub_helpers import OPEN, cli, make_set, pushed, tree
 from hub_server import STRANGER, TOKEN, HubServer
 from huggingface_hub import DatasetCard, constants
 from huggingface_hub.utils._http import reset_sessions
+from store_files import put
 
 import audioprep.hub.push
 from audioprep.cli.console import QuietConsole
@@ -47,6 +48,17 @@ def test_the_repository_has_what_the_folder_has(hub: HubServer, tmp_path: Path, 
     again = pushed(out)
     assert (again["new_files"], again["unchanged_files"]) == (0, len(public) + 1)
     assert hub.requests("(PUT|POST) ") == []
+
+
+def test_a_set_in_a_store_is_pushed(
+    hub: HubServer, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOPREP_CACHE", str(tmp_path / "kept"))
+    pushed(make_set(tmp_path / "out", 3))
+    pushed(put(tmp_path / "out", f"{bucket}/out"), "alice/from-a-store")
+    here, there = (hub.repos[f"alice/{name}"].files() for name in ("songs", "from-a-store"))
+    assert b"alice/from-a-store" in there.pop("README.md") and here.pop("README.md")
+    assert there == here
 
 
 def test_the_card_is_one(hub: HubServer, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from faulty_proxy import FaultyProxy, at_random
 from loader_helpers import SCHEMA, make_items, write_parquet_set, write_tar_set
+from store_files import put
 from typer.testing import CliRunner
 from upath import UPath
 
@@ -37,14 +38,6 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "kept/shards"
 
 
-def send(folder: Path, url: str) -> str:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            place = UPath(f"{url}/{path.relative_to(folder).as_posix()}", use_listings_cache=False)
-            place.fs.put_file(str(path), place.path)
-    return url
-
-
 Sets = Callable[[str], tuple[Path, str]]
 
 
@@ -57,7 +50,7 @@ def sets(tmp_path: Path, bucket: str) -> Sets:
         folder = write(tmp_path / name, SHARDS)
         failures = pa.table({"uri": [], "error": []}, pa.schema({"uri": pa.string(), "error": pa.string()}))
         pq.write_table(failures, folder / "failures.parquet")
-        return folder, send(folder, f"{bucket}/sets/{name}")
+        return folder, put(folder, f"{bucket}/sets/{name}")
 
     return make
 
@@ -95,7 +88,7 @@ def test_only_what_is_read_is_fetched_and_a_grown_set_fetches_what_is_new(sets: 
     batches(url)
     before = {path: path.stat().st_mtime_ns for path in kept.glob("*/data/*")}
     grown = write_parquet_set(tmp_path / "grown", [*SHARDS, make_items(10, seed=9)])
-    send(grown, url)
+    put(grown, url)
     assert sum(len(batch["id"]) for batch in batches(url)) == 100
     after = {path: path.stat().st_mtime_ns for path in kept.glob("*/data/*")}
     assert len(after) == 4 and before.items() <= after.items()
@@ -197,7 +190,7 @@ def say(*words: str, code: int = 0) -> dict[str, Any]:
 
 def test_datasets_streams_it(sets: Sets, bucket: str):
     datasets = pytest.importorskip("datasets")
-    url = send(sets("parquet")[0], f"{bucket}/plain")
+    url = put(sets("parquet")[0], f"{bucket}/plain")
     rows = datasets.load_dataset("parquet", data_files=f"{url}/data/*.parquet", streaming=True, split="train")
     assert [row["id"] for row in rows] == [item["id"] for item in ITEMS]
 

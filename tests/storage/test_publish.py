@@ -8,7 +8,7 @@ import pytest
 from upath import UPath
 
 from audioprep.errors import UsageError
-from audioprep.storage import publish
+from audioprep.storage import transfer
 from audioprep.storage.places import to_place
 from audioprep.storage.publish import adding, publishing, publishing_file, require_location, working_path
 
@@ -22,13 +22,13 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are sent, in their order."""
     names: list[str] = []
-    upload = publish.upload
+    upload = transfer.upload
 
     def noted(source: Path, target: UPath) -> None:
         names.append(target.path.partition("/")[2])
         upload(source, target)
 
-    monkeypatch.setattr(publish, "upload", noted)
+    monkeypatch.setattr(transfer, "upload", noted)
     return names
 
 
@@ -60,20 +60,28 @@ def test_only_what_is_new_is_sent_and_what_tells_of_all_comes_last(bucket: str, 
     assert there(url) == {"all.json", "data/b.npy", "data/c.npy"} and UPath(f"{url}/all.json").read_text() == "22"
 
 
+def test_a_bucket_that_is_not_there_is_told(bucket: str):
+    with (
+        pytest.raises(UsageError, match=r"s3://no-such-bucket/x/all\.json: there is no such bucket"),
+        publishing(to_place("s3://no-such-bucket/x")) as folder,
+    ):
+        fill(folder, all_json="1")
+
+
 def test_what_failed_is_sent_by_the_next_run(bucket: str, sent: list[str], monkeypatch: pytest.MonkeyPatch):
     url = f"{bucket}/torn"
-    upload = publish.upload
+    upload = transfer.upload
 
     def refuse_b(source: Path, target: UPath) -> None:
         if source.name == "b.npy":
             raise PermissionError("not now")
         upload(source, target)
 
-    monkeypatch.setattr(publish, "upload", refuse_b)
+    monkeypatch.setattr(transfer, "upload", refuse_b)
     with pytest.raises(UsageError, match="permission"), publishing(to_place(url)) as folder:
         fill(folder, all_json="1", data__a_npy="a", data__b_npy="b")
     assert there(url) == {"data/a.npy"}
-    monkeypatch.setattr(publish, "upload", upload)
+    monkeypatch.setattr(transfer, "upload", upload)
     sent.clear()
     with publishing(to_place(url)):
         pass

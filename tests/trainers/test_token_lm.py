@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from store_files import files_at
 from trainer_helpers import CODEBOOKS, SIZE, TOKEN_LM, load_trainer, train_in_two_processes, write_counting
 
 from audioprep.errors import UsageError
@@ -18,7 +19,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_counting(tmp_path_factory.mktemp("shards") / "set")
 
 
-def settings(shards: Path, out: Path, **changes: Any) -> Any:
+def settings(shards: Path, out: Path | str, **changes: Any) -> Any:
     small: dict[str, Any] = {
         "steps": 12, "batch_size": 4, "width": 32, "depth": 1, "heads": 2, "max_frames": 16, "warmup": 2,
         "lr": 1e-2, "device": "cpu", "dropout": 0.1, "save_every": 5,
@@ -104,31 +105,64 @@ def test_checkpoint_is_plain_data(shards: Path, tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize("stop", [5, 7])
-def test_a_killed_run_ends_as_one_that_was_not(
-    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
-):
-    token_lm.train(settings(shards, tmp_path / "whole"))
+def die_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = token_lm.loss_of
     calls = []
 
     def dies(*args: Any) -> Any:
         calls.append(0)
-        if len(calls) > stop:
+        if len(calls) > steps:
             raise KeyboardInterrupt
         return real(*args)
 
     monkeypatch.setattr(token_lm, "loss_of", dies)
-    with pytest.raises(KeyboardInterrupt):
-        token_lm.train(settings(shards, tmp_path / "killed"))
+
+
+def assert_ended_alike(killed: Path, whole: Path) -> None:
+    assert losses(killed) == losses(whole)
+    states = [torch.load(folder / "latest.pt", weights_only=True) for folder in (killed, whole)]
+    assert states[0]["loader"] == states[1]["loader"]
+    for name, value in states[1]["model"].items():
+        assert torch.equal(states[0]["model"][name], value)
+
+
+@pytest.mark.parametrize("stop", [5, 7])
+def test_a_killed_run_ends_as_one_that_was_not(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+):
+    token_lm.train(settings(shards, tmp_path / "whole"))
+    with monkeypatch.context() as patched:
+        die_after(stop, patched)
+        with pytest.raises(KeyboardInterrupt):
+            token_lm.train(settings(shards, tmp_path / "killed"))
     assert len(losses(tmp_path / "killed")) == stop
-    monkeypatch.setattr(token_lm, "loss_of", real)
     token_lm.train(settings(shards, tmp_path / "killed"))
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    whole, killed = (torch.load(tmp_path / name / "latest.pt", weights_only=True) for name in ("whole", "killed"))
-    assert killed["loader"] == whole["loader"]
-    for name, value in whole["model"].items():
-        assert torch.equal(killed["model"][name], value)
+    assert_ended_alike(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_run_in_a_store_goes_on_from_there(
+    shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str
+):
+    store = f"{bucket}/runs/first"
+    token_lm.train(settings(shards, tmp_path / "whole", keep_every=5))
+    with monkeypatch.context() as patched:
+        die_after(7, patched)
+        with pytest.raises(KeyboardInterrupt):
+            token_lm.train(settings(shards, store, keep_every=5))
+    found = token_lm.train(settings(shards, store, keep_every=5))
+    assert found["checkpoint"] == f"{store}/latest.pt"
+    (tmp_path / "fetched").mkdir()
+    for name, content in files_at(store).items():
+        (tmp_path / "fetched" / name).write_bytes(content)
+    assert_ended_alike(tmp_path / "fetched", tmp_path / "whole")
+    names = {path.name for path in (tmp_path / "fetched").iterdir() if "tfevents" not in path.name}
+    assert names == {path.name for path in (tmp_path / "whole").iterdir() if "tfevents" not in path.name}
+    assert "step-0000005.pt" in names
+
+
+def test_a_store_that_refuses_is_told(shards: Path, bucket: str):
+    with pytest.raises(UsageError, match="s3://no-such-bucket/run/"):
+        token_lm.train(settings(shards, "s3://no-such-bucket/run", steps=1))
 
 
 def test_a_finished_run_stays_as_it_is(shards: Path, tmp_path: Path):
