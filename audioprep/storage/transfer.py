@@ -103,7 +103,8 @@ def read_bytes(source: Place) -> bytes:
         return source.read_bytes()
     fs, path = _store(source)
     fs.invalidate_cache()  # the Hub's keeps what it has seen
-    at_once = {"max_concurrency": 1} if "s3" in fs.protocol else {}  # else s3fs asks for the size first
+    # s3fs since 2026 else asks for the size first.
+    at_once = {"max_concurrency": 1} if hasattr(fs, "_cat_file_concurrent") else {}
     return retried(lambda: fs.cat_file(path, **at_once))
 
 
