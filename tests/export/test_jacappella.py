@@ -157,6 +157,19 @@ def test_shard_set_with_failures_by_name(corpus: Path, tmp_path: Path, capsys: p
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_a_broken_recording_is_done_by_retry(corpus: Path, tmp_path: Path) -> None:
+    recording = corpus / "jazz" / "popura" / "lead_vocal.wav"
+    good = recording.read_bytes()
+    recording.write_bytes(b"RIFF, and nothing else")
+    arguments = ["jacappella", corpus, "--no-download", "--encoder", "fingerprint", "--workers", 1, "-q", "--out"]
+    assert audioprep(*arguments, tmp_path / "out") == 3
+    recording.write_bytes(good)
+    assert audioprep("retry", tmp_path / "out", "--workers", 1, "-q") == 0
+    assert audioprep(*arguments, tmp_path / "fresh") == 0
+    found, fresh = (sorted((tmp_path / name / "data").iterdir()) for name in ("out", "fresh"))
+    assert [path.read_bytes() for path in found] == [path.read_bytes() for path in fresh]
+
+
 def test_kills_and_workers_change_nothing(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def data(out: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in [*(out / "data").iterdir(), out / "jacappella.jsonl"]}
