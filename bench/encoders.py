@@ -276,7 +276,7 @@ ENCODERS: dict[str, tuple[Callable[[Path, bool], dict[str, Any]], Callable[..., 
 def registered(encoder: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The name and the settings by which audioprep knows an encoder of these benchmarks."""
     settings = dict(settings)
-    return (f"hf:{settings.pop('weights')}" if encoder in ("mimi", "encodec") else encoder), settings
+    return (f"hf:{settings.pop('weights')}" if encoder in ("mimi", "encodec", "xcodec") else encoder), settings
 
 
 def run_loop(encoder: str, settings: dict[str, Any], corpus: Corpus, out: Path, device: str) -> Result:

@@ -7,8 +7,9 @@ and audio: `audioprep verify OUT --reencode 50 --set dtype=bfloat16`.
 Tokens: the share of codes that differ, of all codebooks, of the first and of the last. Latents and embeddings: the
 root mean square of the difference to that of the values, and the smallest cosine of a frame.
 
-Run: `python bench/precision.py [--encoders dac encodec mimi muq-vq vae clap] [--modes dtype=bfloat16] [--seconds 20]
-[--device cpu] [--tiny]`; on a GPU also `--modes dtype=bfloat16 tf32=true compile=true`.
+Run: `python bench/precision.py [--encoders dac encodec mimi xcodec muq-vq vae clap heartcodec]
+[--modes dtype=bfloat16] [--seconds 20] [--device cpu] [--tiny]`; on a GPU also `--modes dtype=bfloat16 tf32=true
+compile=true`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from decode import write_music
 from encoders import ENCODERS, registered
+from heartcodec import make_heartcodec
 from numpy.typing import NDArray
 
 from audioprep.audio import load_audio
@@ -72,10 +74,32 @@ def make_mimi(folder: Path, tiny: bool) -> dict[str, Any]:
     return {"weights": str(folder)}
 
 
-def _music(folder: Path) -> torch.Tensor:
-    """Other music than what is encoded later: `[1, 1, T]` at 24 kHz."""
+def make_xcodec(folder: Path, tiny: bool) -> dict[str, Any]:
+    from transformers import DacConfig, HubertConfig, XcodecConfig, XcodecModel
+
+    small: dict[str, Any] = {}
+    if tiny:
+        sizes: dict[str, Any] = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+        sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "conv_dim": (8,) * 7}
+        ratios: dict[str, Any] = {"downsampling_ratios": [8, 5, 4, 2], "upsampling_ratios": [8, 5, 4, 2]}
+        ratios |= {"encoder_hidden_size": 4, "decoder_hidden_size": 32}
+        small["acoustic_model_config"] = DacConfig(hidden_size=16, **ratios)
+        small["semantic_model_config"] = HubertConfig(hidden_size=16, **sizes)
+    model: Any = XcodecModel(XcodecConfig(**small)).eval()
+    with torch.no_grad():
+        sound = _music(folder, 16_000)
+        semantic = model.encoder_semantic(model._extract_semantic_features(sound).transpose(1, 2))
+        acoustic = model.acoustic_encoder(sound)[..., : semantic.shape[-1]]
+        both = torch.cat([acoustic, semantic[..., : acoustic.shape[-1]]], dim=1)
+        draw_codebooks(model.quantizer.quantizers, model.fc(both.transpose(1, 2)).transpose(1, 2), "embed")
+    model.save_pretrained(folder)
+    return {"weights": str(folder)}
+
+
+def _music(folder: Path, rate: int = 24_000) -> torch.Tensor:
+    """Other music than what is encoded later: `[1, 1, T]`."""
     write_music(folder / "fit.wav", 40)
-    return torch.from_numpy(load_audio(folder / "fit.wav", sample_rate=24_000, channels=1)[0][None, :, 20 * 24_000 :])
+    return torch.from_numpy(load_audio(folder / "fit.wav", sample_rate=rate, channels=1)[0][None, :, 20 * rate :])
 
 
 def make_clap(folder: Path, tiny: bool) -> dict[str, Any]:
@@ -91,7 +115,8 @@ def make_clap(folder: Path, tiny: bool) -> dict[str, Any]:
 
 
 MAKERS: dict[str, Callable[[Path, bool], dict[str, Any]]] = {name: maker for name, (maker, _) in ENCODERS.items()}
-MAKERS |= {"mimi": make_mimi, "encodec": make_encodec, "clap": make_clap}
+MAKERS |= {"mimi": make_mimi, "encodec": make_encodec, "xcodec": make_xcodec, "clap": make_clap}
+MAKERS["heartcodec"] = make_heartcodec
 
 
 def tokens_changed(exact: NDArray[Any], faster: NDArray[Any]) -> str:

@@ -86,7 +86,8 @@ class FeatureExtractors(nn.Module):
         """Whisper's log-mel spectrogram of 30 s, `[N, bands, 3000]`, on the CPU."""
         if copied:
             copied.synchronize()
-        features = self._log_mel(samples.numpy(), sampling_rate=16_000, return_tensors="pt").input_features
+        with torch.autocast("cpu", enabled=False):
+            features = self._log_mel(samples.numpy(), sampling_rate=16_000, return_tensors="pt").input_features
         return features.pin_memory() if copied else features
 
 

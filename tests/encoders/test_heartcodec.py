@@ -175,6 +175,13 @@ def test_all_at_once_as_on_a_gpu_gives_nearly_the_same(
     assert (found[1] == ids).mean() > 0.99  # products of more rows, which round otherwise
 
 
+def test_bfloat16_changes_some_codes(folder: Path, encoder: heartcodec.HeartCodec):
+    sound = stereo(WINDOW / 24_000, 1)
+    exact, faster = (encode_samples(one, sound) for one in (encoder, load(folder, dtype="bfloat16")))
+    assert exact.shape == faster.shape
+    assert 0 < np.mean(exact != faster) < 0.9
+
+
 def test_silence_has_tokens(encoder: heartcodec.HeartCodec):
     found = encode_samples(encoder, np.zeros((2, 48_000), np.float32))
     assert found.shape == (26, CODEBOOKS) and (found >= 0).all()
