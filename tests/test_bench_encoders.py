@@ -17,11 +17,10 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_both_contenders_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     bench = importlib.import_module("encoders")
-    monkeypatch.setattr(bench, "FILES", 2)
     monkeypatch.setattr(bench, "measure", lambda contender, device: contender())  # without a process for each
     threads = torch.get_num_threads()
     try:
-        assert bench.main(["--tiny", "--minutes", "0.01", "--encoders", "mimi"]) == 0
+        assert bench.main(["--tiny", "--files", "2", "--minutes", "0.01", "--encoders", "mimi"]) == 0
     finally:
         torch.set_num_threads(threads)
     lines = capsys.readouterr().out.splitlines()
@@ -31,9 +30,10 @@ def test_both_contenders_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 def test_what_bfloat16_changes_is_measured(capsys: pytest.CaptureFixture[str]):
     bench = importlib.import_module("precision")
-    assert bench.main(["--tiny", "--seconds", "1", "--encoders", "encodec", "clap"]) == 0
-    tokens, values = capsys.readouterr().out.splitlines()
+    assert bench.main(["--tiny", "--seconds", "1", "--encoders", "encodec", "xcodec", "clap"]) == 0
+    tokens, others, values = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"encodec +dtype=bfloat16 +(?!0.00%)[\d.]+% of codes; first codebook .*", tokens)
+    assert others.startswith("xcodec")
     assert re.fullmatch(r"clap +dtype=bfloat16 +relative error [\d.]+e-0[123], smallest cosine 0\.9\d+", values)
 
 

@@ -11,11 +11,10 @@ def test_both_contenders_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "bench"))
     monkeypatch.delenv("AUDIOPREP_HEARTLIB", raising=False)
     encoders, bench = importlib.import_module("encoders"), importlib.import_module("heartcodec")
-    monkeypatch.setattr(encoders, "FILES", 2)
     monkeypatch.setattr(encoders, "measure", lambda contender, device: contender())  # without a process for each
     threads = torch.get_num_threads()
     try:
-        assert bench.main(["--tiny", "--minutes", "0.01"]) == 0
+        assert bench.main(["--tiny", "--files", "2", "--minutes", "0.01"]) == 0
     finally:
         torch.set_num_threads(threads)
     lines = capsys.readouterr().out.splitlines()
