@@ -20,20 +20,7 @@ QUICK = ("--codec", "fingerprint", "--workers", "1", "--quiet")  # without torch
 
 
 def test_slices_to_a_store_give_the_bytes_of_one_local_run(cli: Cli, bucket: str, tmp_path: Path):
-    common = [
-        "tokenize",
-        sample_folder(),
-        "--codec",
-        "fingerprint",
-        "--limit",
-        "4",
-        "--part-size",
-        "2",
-        "--workers",
-        "1",
-        "--json",
-        "--quiet",
-    ]
+    common = ["tokenize", sample_folder(), "--limit", "4", "--part-size", "2", "--json", *QUICK]
     whole = cli(*common, "--out", tmp_path / "out").json
     out = f"{bucket}/set"
     first = cli(*common, "--out", out, "--shard-of", "2/2")
@@ -71,18 +58,7 @@ def test_from_store_to_store_on_a_bad_day(
     """Killed in the middle, begun again, while one request in six fails: the bytes of a run to a disk on a good day."""
     for path in (sample_folder() / "speech").iterdir():  # three recordings with texts
         to_url(bucket).fs.put_file(str(path), f"{bucket}/speech/{path.name}")
-    common = [
-        "tokenize",
-        f"{bucket}/speech",
-        "--codec",
-        "fingerprint",
-        "--part-size",
-        "1",
-        "--workers",
-        "1",
-        "--quiet",
-        "--out",
-    ]
+    common = ["tokenize", f"{bucket}/speech", "--part-size", "1", *QUICK, "--out"]
     assert cli(*common, tmp_path / "out").code == 0
     out = to_url(f"{bucket}/set")
 

@@ -175,18 +175,8 @@ def test_kills_and_workers_change_nothing(corpus: Path, tmp_path: Path, monkeypa
         return {path.name: path.read_bytes() for path in [*(out / "data").iterdir(), out / "jacappella.jsonl"]}
 
     def arguments(out: Path, workers: int) -> list[Any]:
-        return [
-            "jacappella",
-            corpus,
-            "--no-download",
-            "--out",
-            out,
-            "--encoder",
-            "fingerprint",
-            "--workers",
-            workers,
-            "-q",
-        ]
+        options = ["--encoder", "fingerprint", "--workers", workers, "-q"]
+        return ["jacappella", corpus, "--no-download", "--out", out, *options]
 
     assert audioprep(*arguments(tmp_path / "whole", 1)) == 0
     monkeypatch.setenv("PYTHONPATH", str(KILL_POINTS), prepend=os.pathsep)
